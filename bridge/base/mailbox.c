@@ -1,0 +1,87 @@
+#include "bridge/base/mailbox.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "bridge/base/error.h"
+
+int wakeup_init(struct wakeup *wakeup, struct error *err)
+{
+    wakeup->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (wakeup->fd < 0)
+        return error_set(err, ERROR_FATAL, "eventfd: %s", strerror(errno));
+    return 0;
+}
+
+void wakeup_release(struct wakeup *wakeup)
+{
+    if (wakeup->fd >= 0)
+        close(wakeup->fd);
+    wakeup->fd = -1;
+}
+
+void wakeup_signal(struct wakeup *wakeup)
+{
+    uint64_t one = 1;
+    ssize_t n;
+
+    do
+        n = write(wakeup->fd, &one, sizeof(one));
+    while (n < 0 && errno == EINTR); /* EAGAIN: the counter is full, so it is signalled */
+}
+
+void wakeup_clear(struct wakeup *wakeup)
+{
+    uint64_t count;
+    ssize_t n;
+
+    do
+        n = read(wakeup->fd, &count, sizeof(count));
+    while (n < 0 && errno == EINTR);
+}
+
+void wakeup_wait(struct wakeup *wakeup, int timeout_ms)
+{
+    struct pollfd poller = {.fd = wakeup->fd, .events = POLLIN};
+
+    if (poll(&poller, 1, timeout_ms) > 0)
+        wakeup_clear(wakeup);
+}
+
+void mailbox_init(struct mailbox *mailbox, struct wakeup *wakeup)
+{
+    atomic_init(&mailbox->newest, NULL);
+    mailbox->wakeup = wakeup;
+}
+
+void mailbox_push(struct mailbox *mailbox, struct mailbox_node *node)
+{
+    struct mailbox_node *newest = atomic_load_explicit(&mailbox->newest, memory_order_relaxed);
+
+    do
+        node->next = newest;
+    while (!atomic_compare_exchange_weak_explicit(&mailbox->newest, &newest, node,
+                                                  memory_order_release, memory_order_relaxed));
+    if (!newest)
+        wakeup_signal(mailbox->wakeup);
+}
+
+struct mailbox_node *mailbox_take(struct mailbox *mailbox)
+{
+    struct mailbox_node *node =
+        atomic_exchange_explicit(&mailbox->newest, NULL, memory_order_acquire);
+    struct mailbox_node *oldest = NULL;
+
+    while (node) {
+        struct mailbox_node *next = node->next;
+
+        node->next = oldest;
+        oldest = node;
+        node = next;
+    }
+    return oldest;
+}

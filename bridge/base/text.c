@@ -1,0 +1,102 @@
+#include "bridge/base/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct text text_of(const char *string)
+{
+    return (struct text){string, string ? strlen(string) : 0};
+}
+
+bool text_equal(struct text a, struct text b)
+{
+    return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+bool text_equal_string(struct text a, const char *b)
+{
+    return text_equal(a, text_of(b));
+}
+
+bool text_starts_with(struct text a, const char *prefix)
+{
+    size_t size = strlen(prefix);
+
+    return a.size >= size && memcmp(a.data, prefix, size) == 0;
+}
+
+bool text_has_control(struct text a)
+{
+    for (size_t i = 0; i < a.size; i++) {
+        unsigned char c = (unsigned char)a.data[i];
+
+        if (c < 0x20 || c == 0x7f)
+            return true;
+    }
+    return false;
+}
+
+bool text_to_u64(struct text a, uint64_t *out_value)
+{
+    uint64_t value = 0;
+
+    if (a.size == 0)
+        return false;
+    for (size_t i = 0; i < a.size; i++) {
+        unsigned digit = (unsigned)(unsigned char)a.data[i] - '0';
+
+        if (digit > 9 || value > (UINT64_MAX - digit) / 10)
+            return false;
+        value = value * 10 + digit;
+    }
+    *out_value = value;
+    return true;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+bool text_from_hex(struct text hex, unsigned char *out_bytes, size_t size)
+{
+    if (hex.size != 2 * size)
+        return false;
+    for (size_t i = 0; i < hex.size; i++) {
+        if (hex_digit(hex.data[i]) < 0)
+            return false;
+    }
+    for (size_t i = 0; i < size; i++)
+        out_bytes[i] =
+            (unsigned char)(hex_digit(hex.data[2 * i]) * 16 + hex_digit(hex.data[2 * i + 1]));
+    return true;
+}
+
+void text_to_hex(const unsigned char *bytes, size_t size, char *out_hex)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < size; i++) {
+        out_hex[2 * i] = digits[bytes[i] >> 4];
+        out_hex[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    out_hex[2 * size] = '\0';
+}
+
+char *text_dup(struct text a)
+{
+    char *copy = malloc(a.size + 1);
+
+    if (!copy)
+        return NULL;
+    if (a.size)
+        memcpy(copy, a.data, a.size);
+    copy[a.size] = '\0';
+    return copy;
+}

@@ -1,0 +1,176 @@
+/*
+ * The journal: what makes a 2xx true.
+ *
+ * One LMDB environment, one writer thread, one commit (data and meta synced) for everything that
+ * waits. An event is answered only after the commit that holds it. Beside the events it keeps the
+ * cursor of every publisher, the dedupe marks, parked records and dead letters.
+ *
+ * Cursors: everything up to and including a publisher's cursor is settled for it, in events, parked
+ * or dead. Events are deleted only when every cursor has passed them and either their retention is
+ * over or their space is needed.
+ *
+ * Time: ages (dedupe window, retention) are counted by the journal's own clock, which advances with
+ * monotonic time while the journal is open and is stored with the data, so that a jump of the wall
+ * clock never expires anything.
+ *
+ * Space: the map is max_size plus a reserve that only deletions, cursors, parked records and dead
+ * letters may use, because a full LMDB does not empty by itself (TRAPS 8). The file is extended
+ * ahead with fallocate; its failure is "disk full".
+ *
+ * Threads: journal_accept(), journal_note(), journal_identify() and the counters from any thread; a
+ * reader belongs to one thread; the rest belongs to the thread that opened it.
+ */
+#ifndef BRIDGE_JOURNAL_H
+#define BRIDGE_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bridge/base/mailbox.h"
+#include "bridge/delivery.h"
+
+struct clock;
+struct error;
+struct event;
+struct journal;        /* opaque: defined in journal.c */
+struct journal_reader; /* opaque */
+
+struct journal_options {
+    const char *path; /* a directory, made with mode 0700 when missing */
+    uint64_t max_size;
+    int64_t retention_ms;
+    int64_t dedupe_window_ms;
+    uint32_t dedupe_max;
+};
+
+/*
+ * Opens or creates the journal: takes the lock (a second instance gets ERROR_CONFIG "... is in use
+ * by process N"), clears readers left by a crash, rebuilds the dedupe marks. Borrows `clock`.
+ * Returns owned (journal_close), NULL on failure.
+ */
+struct journal *journal_open(const struct journal_options *options, const struct clock *clock,
+                             struct error *err);
+
+/* Before journal_start(): the cursor of a publisher. A new one is made durable at the journal's
+ * end. */
+int journal_open_cursor(struct journal *journal, const char *publisher, uint64_t *out_seq,
+                        struct error *err);
+
+/* Calls `visit` for every stored cursor: also those of publishers that are no longer configured.
+ * Before journal_start(). */
+void journal_visit_cursors(struct journal *journal,
+                           void (*visit)(void *context, const char *publisher, uint64_t seq),
+                           void *context);
+
+/*
+ * Starts the writer. `on_stored` is called on its thread after each commit with the new events in
+ * order; it takes its own references.
+ */
+int journal_start(struct journal *journal,
+                  void (*on_stored)(void *context, struct event *const *events, size_t count),
+                  void *context, struct error *err);
+
+/* Finishes what waits, commits, joins the thread, frees. Later notes are not allowed. NULL is a
+ * no-op. */
+void journal_close(struct journal *journal);
+
+/* The journal as an intake. Lives as long as the journal. */
+struct intake *journal_intake(struct journal *journal);
+
+/* ---- bookkeeping: what the dispatcher reports ---- */
+
+enum note_kind {
+    NOTE_CURSOR, /* publisher: everything up to `seq` is settled */
+    NOTE_PARK,   /* event, publisher, topic, nth, reason: wait in the topic's list */
+    NOTE_UNPARK, /* publisher, topic, seq, nth: delivered, leave the list */
+    NOTE_BURY,   /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
+                    topic's list */
+};
+
+enum note_result {
+    NOTE_STORED,
+    NOTE_FULL,   /* the store for dead letters or parked records is full: try again later */
+    NOTE_FAILED, /* nothing was stored; the journal is in trouble and says so itself: try again
+                    later */
+};
+
+struct note {
+    struct mailbox_node node;
+    enum note_kind kind;
+    const char *publisher; /* borrowed until done */
+    const char *topic;     /* borrowed until done */
+    const char *reason;    /* static code such as "too_large" */
+    struct event *event;   /* the note's own reference until done */
+    uint64_t seq;
+    uint32_t nth; /* ordinal among the records of one event for one topic */
+    bool was_parked;
+    enum note_result result;
+    void (*done)(struct note *self); /* on the journal's thread, after the commit; must not block */
+};
+
+void journal_note(struct journal *journal, struct note *note);
+
+/* ---- reading: the dispatcher, after a start and for publishers that fell behind ---- */
+
+/* Returns owned (journal_reader_close). */
+struct journal_reader *journal_reader_open(struct journal *journal, struct error *err);
+void journal_reader_close(struct journal_reader *reader);
+
+/*
+ * Reads events from `from_seq` on, in order, at most `max_count` and, but for the first,
+ * `max_bytes`. Fills `out_events` with owned references. A damaged record is logged, counted and
+ * passed over. Returns the number read, 0 at the end, -1 on failure.
+ */
+int journal_read(struct journal_reader *reader, uint64_t from_seq, size_t max_count,
+                 size_t max_bytes, struct event **out_events, struct error *err);
+
+/* A parked record or a dead letter. */
+struct letter {
+    uint64_t id; /* dead letters: their number; parked: the event's seq */
+    uint32_t nth;
+    char publisher[64];
+    char topic[1025];
+    char reason[64];
+    int64_t first_ms; /* wall clock: when it was parked, or first failed */
+    int64_t last_ms;
+    struct event *event; /* owned by whoever read it */
+};
+
+/* Parked records of one publisher and topic in order, after (seq, nth). Returns as journal_read().
+ */
+int journal_read_parked(struct journal_reader *reader, const char *publisher, const char *topic,
+                        uint64_t after_seq, uint32_t after_nth, size_t max_count,
+                        struct letter *out_letters, struct error *err);
+
+/* Every topic that has parked records, with their number and the oldest first_ms. Before the
+ * dispatcher starts. */
+int journal_visit_parked(struct journal_reader *reader,
+                         void (*visit)(void *context, const char *publisher, const char *topic,
+                                       uint64_t count, int64_t first_ms, const char *reason),
+                         void *context, struct error *err);
+
+/* Dead letters in order, after `after_id`. Returns as journal_read(). */
+int journal_read_dead(struct journal_reader *reader, uint64_t after_id, size_t max_count,
+                      struct letter *out_letters, struct error *err);
+
+/* ---- numbers, any thread ---- */
+
+struct journal_numbers {
+    uint64_t tail;           /* seq of the newest durable event */
+    uint64_t head;           /* seq of the oldest event kept */
+    uint64_t bytes;          /* pages in use */
+    uint64_t max_bytes;      /* max_size */
+    uint64_t dead_count;     /* dead letters kept */
+    uint64_t dead_tail;      /* id of the newest dead letter */
+    int64_t dedupe_window_s; /* how far back duplicates are recognised now: less than configured
+                                when dedupe_max was hit */
+    bool can_accept;         /* false: full, disk full, or the store is in trouble */
+    const char *trouble;     /* with !can_accept: a static sentence */
+    uint64_t conflicts;      /* same id and date, other bytes: published and counted */
+    uint64_t damaged;        /* records passed over */
+};
+
+void journal_numbers(struct journal *journal, struct journal_numbers *out_numbers);
+
+#endif

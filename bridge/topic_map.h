@@ -1,0 +1,44 @@
+/*
+ * The topic map: which publishers get an event, on which topics.
+ *
+ * Every entry that matches publishes; fallback entries only when no other matched. What a pair of
+ * account, object type and action matches is worked out once and kept, so that the cost of an event
+ * does not grow with the map.
+ *
+ * Threads: the map is read-only; a router belongs to one thread.
+ */
+#ifndef BRIDGE_TOPIC_MAP_H
+#define BRIDGE_TOPIC_MAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct config;
+struct config_target;
+struct error;
+struct event;
+struct router; /* opaque: defined in topic_map.c */
+
+enum publisher_index { PUBLISHER_KAFKA, PUBLISHER_MQTT, PUBLISHER_COUNT };
+
+/* Borrows `config`. Returns owned (router_free). */
+struct router *router_new(const struct config *config, struct error *err);
+void router_free(struct router *router);
+
+/* True when at least one entry takes the event, filters included. */
+bool router_matches(struct router *router, const struct event *event);
+
+struct route {
+    const struct config_target *target;
+    const char *topic; /* NULL when the topic's rules refuse the name this event makes: a fault of
+                          the record */
+};
+
+/*
+ * The destinations of an event at one publisher; valid until the next call. Sets `out_routes`,
+ * returns their number.
+ */
+size_t router_route(struct router *router, const struct event *event,
+                    enum publisher_index publisher, const struct route **out_routes);
+
+#endif

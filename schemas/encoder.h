@@ -1,0 +1,47 @@
+/*
+ * The formats in which consumers get an event.
+ *
+ * Threads: an encoder belongs to one thread.
+ */
+#ifndef SCHEMAS_ENCODER_H
+#define SCHEMAS_ENCODER_H
+
+#include <stdbool.h>
+
+#include "bridge/base/text.h"
+
+struct buf;
+struct encoder; /* opaque: defined in encoder.c */
+struct error;
+struct event;
+
+enum format {
+    FORMAT_EVENT,       /* the event object, the bytes that Close sent */
+    FORMAT_RAW,         /* the whole body, byte for byte */
+    FORMAT_CLOUDEVENTS, /* structured JSON */
+    FORMAT_MSGPACK,     /* the event object as MessagePack */
+};
+
+/* False when `name` is none of event, raw, cloudevents, msgpack. */
+bool format_from_name(struct text name, enum format *out_format);
+const char *format_name(enum format format);
+
+/* Value of content-type; Kafka and MQTT spell structured mode differently, `for_mqtt` chooses. */
+const char *format_content_type(enum format format, bool for_mqtt);
+
+/* True: attributes travel as headers or user properties; false: inside the payload (structured
+ * mode). */
+bool format_is_binary_mode(enum format format);
+
+struct encoder *encoder_new(struct error *err);
+void encoder_free(struct encoder *encoder);
+
+/*
+ * Sets `out_value` to the payload: a view of the event where the bytes are already there, else of
+ * `scratch`, which is cleared first. ERROR_INPUT when this event cannot be encoded (opaque events
+ * have only FORMAT_RAW), ERROR_FATAL without memory.
+ */
+int encoder_encode(struct encoder *encoder, enum format format, const struct event *event,
+                   bool is_replay, struct buf *scratch, struct text *out_value, struct error *err);
+
+#endif
