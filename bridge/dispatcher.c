@@ -243,11 +243,8 @@ static void wait_for_work(struct dispatcher *dispatcher, int timeout_ms,
         fds[1 + p].fd = dispatcher->lanes[p] ? lane_fd(dispatcher->lanes[p]) : -1;
         fds[1 + p].events = POLLIN;
     }
-    if (poll(fds, 1 + PUBLISHER_COUNT, timeout_ms) <= 0) {
-        for (int p = 0; p < PUBLISHER_COUNT; p++)
-            out_readable[p] = true; /* serve() also has timers */
-        return;
-    }
+    if (poll(fds, 1 + PUBLISHER_COUNT, timeout_ms) < 0)
+        return; /* interrupted: the next turn sees the same */
     if (fds[0].revents)
         wakeup_clear(&dispatcher->wakeup);
     for (int p = 0; p < PUBLISHER_COUNT; p++)
@@ -269,8 +266,6 @@ static void run_followers(struct dispatcher *dispatcher)
     }
     if (dispatcher->recent && needed != UINT64_MAX)
         recent_release_before(dispatcher->recent, needed);
-    if (dispatcher->dead_copies && !atomic_load(&dispatcher->is_stopping))
-        dead_copies_run(dispatcher->dead_copies);
 }
 
 static bool is_at_rest(const struct dispatcher *dispatcher)
@@ -282,12 +277,16 @@ static bool is_at_rest(const struct dispatcher *dispatcher)
     return !dispatcher->flights || flights_are_at_rest(dispatcher->flights);
 }
 
-static void measure(struct dispatcher *dispatcher)
+/* What is done ten times a second, however busy the thread is. */
+static void tick(struct dispatcher *dispatcher, bool readable[PUBLISHER_COUNT])
 {
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
+        readable[p] = true; /* publishers have timers, too */
         if (dispatcher->followers[p])
             follower_measure(dispatcher->followers[p]);
     }
+    if (dispatcher->dead_copies && !atomic_load(&dispatcher->is_stopping))
+        dead_copies_run(dispatcher->dead_copies);
 }
 
 /* One turn of the thread. Returns how long the next one may wait. */
@@ -325,19 +324,19 @@ static void *run(void *argument)
 {
     struct dispatcher *dispatcher = argument;
     bool readable[PUBLISHER_COUNT] = {true, true};
-    int64_t next_measure_ms = 0;
+    int64_t next_tick_ms = 0;
     int timeout_ms = 0;
 
     for (;;) {
         int64_t now_ms;
 
         wait_for_work(dispatcher, timeout_ms, readable);
-        timeout_ms = turn(dispatcher, readable);
         now_ms = clock_monotonic_ms(dispatcher->options.clock);
-        if (now_ms >= next_measure_ms) {
-            measure(dispatcher);
-            next_measure_ms = now_ms + TURN_MS;
+        if (now_ms >= next_tick_ms) {
+            tick(dispatcher, readable);
+            next_tick_ms = now_ms + TURN_MS;
         }
+        timeout_ms = turn(dispatcher, readable);
         if (!atomic_load(&dispatcher->is_stopping))
             continue;
         stop_taking(dispatcher);

@@ -351,8 +351,12 @@ void follower_stop(struct follower *follower)
 
 bool follower_is_at_rest(const struct follower *follower)
 {
-    return follower->on_the_way == 0 && !follower->is_saving &&
-           follower->settled == follower->durable && lane_is_idle(follower->options.lane);
+    bool waits = follower->on_the_way > 0 || !lane_is_idle(follower->options.lane);
+
+    /* What is on its way to a broker that cannot be reached is not waited for: the journal has it.
+     */
+    return (!waits || lane_is_down(follower->options.lane, true)) && !follower->is_saving &&
+           follower->settled == follower->durable;
 }
 
 uint64_t follower_next(const struct follower *follower)

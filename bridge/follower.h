@@ -48,7 +48,7 @@ void follower_run(struct follower *follower);
 /* Takes nothing more; what is on its way may still be settled. */
 void follower_stop(struct follower *follower);
 
-/* True when nothing is on its way and the cursor is durable. */
+/* True when nothing is on its way to a broker that can be reached, and the cursor is durable. */
 bool follower_is_at_rest(const struct follower *follower);
 
 /* The first event it still needs. */
