@@ -25,7 +25,6 @@ struct lane {
     const char *name;
     const struct clock *clock;
     struct wakeup *wakeup;
-    struct encoder *encoder;
     struct mailbox settled; /* records, from any thread */
     atomic_bool is_ready;   /* on_ready() was called */
     _Atomic enum link_state link;
@@ -125,10 +124,7 @@ struct lane *lane_open(const struct lane_options *options, struct error *err)
     lane->wakeup = options->wakeup;
     mailbox_init(&lane->settled, options->wakeup);
     make_series(lane, options->metrics, options->ops->name);
-    lane->encoder = encoder_new(err);
-    if (lane->encoder)
-        lane->publisher =
-            options->ops->create(options->publisher_options, options->clock, events, err);
+    lane->publisher = options->ops->create(options->publisher_options, options->clock, events, err);
     if (lane->publisher)
         return lane;
     error_context(err, "publisher %s", options->ops->name);
@@ -152,7 +148,6 @@ void lane_close(struct lane *lane, int64_t timeout_ms)
             lane->buckets[i] = next;
         }
     }
-    encoder_free(lane->encoder);
     free(lane);
 }
 
@@ -268,8 +263,8 @@ static void make_value(struct outgoing *outgoing, const struct config_target *ta
 
     if (target->tombstone && text_equal_string(event_text(record->event, EVENT_ACTION), "deleted"))
         return;
-    if (encoder_encode(outgoing->lane->encoder, target->format, record->event, record->is_replay,
-                       &outgoing->value, &record->value, &err) == 0)
+    if (encoder_encode(target->format, record->event, record->is_replay, &outgoing->value,
+                       &record->value, &err) == 0)
         return;
     if (err.kind == ERROR_FATAL)
         abort(); /* no memory: see alloc.h */

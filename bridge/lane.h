@@ -22,7 +22,6 @@
 
 struct clock;
 struct config_target;
-struct encoder;
 struct lane; /* opaque: defined in lane.c */
 struct metrics;
 struct parked_topic;

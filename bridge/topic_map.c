@@ -32,7 +32,6 @@ struct pair {
 
 struct router {
     const struct config *config;
-    struct filter_evaluator *evaluator;
     struct pair *table[TABLE_SIZE];
     size_t pair_count;
     struct route *routes;          /* entry_count */
@@ -78,14 +77,10 @@ struct router *router_new(const struct config *config, struct error *err)
     router->topics = calloc(config->entry_count + 1, sizeof(*router->topics));
     if (!router->routes || !router->topics)
         goto no_memory;
-    router->evaluator = filter_evaluator_new(err);
-    if (!router->evaluator)
-        goto fail;
     return router;
 
 no_memory:
     error_set(err, ERROR_FATAL, "out of memory");
-fail:
     router_free(router);
     return NULL;
 }
@@ -95,7 +90,6 @@ void router_free(struct router *router)
     if (!router)
         return;
     forget_pairs(router);
-    filter_evaluator_free(router->evaluator);
     free(router->routes);
     free(router->topics);
     free(router);
@@ -265,22 +259,22 @@ static const struct pair *find_pair(struct router *router, const struct event *e
     return router->table[at];
 }
 
-static bool passes(struct router *router, const struct match *match, const struct event *event)
+static bool passes(const struct match *match, const struct event *event)
 {
-    return !match->entry->filter || filter_matches(router->evaluator, match->entry->filter, event);
+    return !match->entry->filter || filter_matches(match->entry->filter, event);
 }
 
 /* The matches that take this event: [begin, end) of the pair's, which still have to pass their
  * filter. */
-static void choose(struct router *router, const struct pair *pair, const struct event *event,
-                   size_t *out_begin, size_t *out_end)
+static void choose(const struct pair *pair, const struct event *event, size_t *out_begin,
+                   size_t *out_end)
 {
     bool any = false;
     size_t i;
 
     *out_begin = 0;
     for (i = 0; i < pair->match_count && !pair->matches[i].entry->fallback; i++)
-        any = any || passes(router, &pair->matches[i], event);
+        any = any || passes(&pair->matches[i], event);
     *out_end = i;
     if (!any) {
         *out_begin = i;
@@ -296,9 +290,9 @@ bool router_matches(struct router *router, const struct event *event)
 
     if (!pair)
         return false;
-    choose(router, pair, event, &begin, &end);
+    choose(pair, event, &begin, &end);
     for (size_t i = begin; i < end; i++) {
-        if (passes(router, &pair->matches[i], event))
+        if (passes(&pair->matches[i], event))
             return true;
     }
     return false;
@@ -328,12 +322,12 @@ size_t router_route(struct router *router, const struct event *event,
     *out_routes = router->routes;
     if (!pair)
         return 0;
-    choose(router, pair, event, &begin, &end);
+    choose(pair, event, &begin, &end);
     for (size_t i = begin; i < end; i++) {
         const struct match *match = &pair->matches[i];
         const struct config_target *target = target_of(match->entry, publisher);
 
-        if (!target->is_configured || !passes(router, match, event))
+        if (!target->is_configured || !passes(match, event))
             continue;
         router->routes[count] =
             (struct route){target, topic_of(match, publisher, event, router->topics[count])};
