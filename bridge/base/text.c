@@ -61,6 +61,17 @@ static size_t read_character(const unsigned char *at, size_t size, uint32_t *out
     return length;
 }
 
+/* True when all eight bytes are printable ASCII. */
+static bool are_printable(const unsigned char *bytes)
+{
+    static const uint64_t ones = 0x0101010101010101u;
+    uint64_t word;
+
+    memcpy(&word, bytes, sizeof(word));
+    /* Bit 7 of a byte appears when it is set, when the byte is 0x7f, or when it is below 0x20. */
+    return ((word | (word + ones) | (word - 0x20 * ones)) & 0x80 * ones) == 0;
+}
+
 bool text_is_clean(struct text a)
 {
     const unsigned char *bytes = (const unsigned char *)a.data;
@@ -70,6 +81,10 @@ bool text_is_clean(struct text a)
         uint32_t code;
         size_t length;
 
+        if (a.size - i >= 8 && are_printable(bytes + i)) {
+            i += 8;
+            continue;
+        }
         if (bytes[i] >= 0x20 && bytes[i] < 0x7f) {
             i++;
             continue;
