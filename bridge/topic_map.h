@@ -13,13 +13,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "bridge/base/text.h"
+
 struct config;
+struct config_entry;
 struct config_target;
 struct error;
 struct event;
 struct router; /* opaque: defined in topic_map.c */
 
 enum publisher_index { PUBLISHER_KAFKA, PUBLISHER_MQTT, PUBLISHER_COUNT };
+
+/* True when the entry's selector takes the pair, its filter aside. Wildcards do not stand for
+ * disputed or discouraged pairs. */
+bool topic_map_entry_takes(const struct config_entry *entry, struct text account,
+                           struct text object_type, struct text action);
 
 /* Borrows `config`. Returns owned (router_free). */
 struct router *router_new(const struct config *config, struct error *err);

@@ -1,7 +1,7 @@
 /*
  * The formats in which consumers get an event.
  *
- * Threads: an encoder belongs to one thread.
+ * Any thread.
  */
 #ifndef SCHEMAS_ENCODER_H
 #define SCHEMAS_ENCODER_H
@@ -11,7 +11,6 @@
 #include "bridge/base/text.h"
 
 struct buf;
-struct encoder; /* opaque: defined in encoder.c */
 struct error;
 struct event;
 
@@ -33,15 +32,12 @@ const char *format_content_type(enum format format, bool for_mqtt);
  * mode). */
 bool format_is_binary_mode(enum format format);
 
-struct encoder *encoder_new(struct error *err);
-void encoder_free(struct encoder *encoder);
-
 /*
  * Sets `out_value` to the payload: a view of the event where the bytes are already there, else of
  * `scratch`, which is cleared first. ERROR_INPUT when this event cannot be encoded (opaque events
  * have only FORMAT_RAW), ERROR_FATAL without memory.
  */
-int encoder_encode(struct encoder *encoder, enum format format, const struct event *event,
-                   bool is_replay, struct buf *scratch, struct text *out_value, struct error *err);
+int encoder_encode(enum format format, const struct event *event, bool is_replay,
+                   struct buf *scratch, struct text *out_value, struct error *err);
 
 #endif

@@ -5,7 +5,7 @@
  * Operators as Close documents them: equals, not_equals, is_null, non_null, contains, and, or, not,
  * field_accessor, any_array_value. It looks at `data` and, for deletions, at `previous_data`.
  *
- * Threads: a filter is read-only once made; the evaluator belongs to one thread.
+ * Threads: a filter is read-only once made: any thread.
  */
 #ifndef SCHEMAS_FILTER_H
 #define SCHEMAS_FILTER_H
@@ -16,8 +16,7 @@
 
 struct error;
 struct event;
-struct filter;           /* opaque: defined in filter.c */
-struct filter_evaluator; /* opaque: holds the JSON parser and the last event parsed */
+struct filter; /* opaque: defined in filter.c */
 
 /* Compiles a filter from its JSON text. Returns owned (filter_free); NULL: `err` names the operator
  * or field. */
@@ -27,12 +26,7 @@ void filter_free(struct filter *filter);
 /* The JSON text it was made from, normalised, for Close's API. Lives as long as the filter. */
 struct text filter_json(const struct filter *filter);
 
-struct filter_evaluator *filter_evaluator_new(struct error *err);
-void filter_evaluator_free(struct filter_evaluator *evaluator);
-
-/* True when the event passes. An event whose data cannot be read passes no filter. Successive calls
- * with the same event parse it once. */
-bool filter_matches(struct filter_evaluator *evaluator, const struct filter *filter,
-                    const struct event *event);
+/* True when the event passes. An event without the data to look at passes no filter. */
+bool filter_matches(const struct filter *filter, const struct event *event);
 
 #endif

@@ -1,0 +1,36 @@
+/*
+ * Copies of the dead letters that the journal keeps, for consumers: published to a Kafka topic in
+ * order, at least once. Its place in the list is a cursor of its own in the journal.
+ *
+ * Threads: the dispatcher's.
+ */
+#ifndef BRIDGE_DEAD_COPIES_H
+#define BRIDGE_DEAD_COPIES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bridge/lane.h"
+
+struct dead_copies; /* opaque: defined in dead_copies.c */
+
+/* The name of the cursor: one that begins with @ counts dead letters, not events, and pins none. */
+#define DEAD_COPIES_CURSOR "@dead_letters"
+
+struct dead_copies_options {
+    struct lane *lane;
+    const char *topic;
+    struct journal *journal;
+    struct journal_reader *reader;
+    struct mailbox *errands;
+    const struct clock *clock;
+    uint64_t cursor;
+};
+
+/* Borrows everything. Returns owned (dead_copies_close). */
+struct dead_copies *dead_copies_open(const struct dead_copies_options *options);
+void dead_copies_close(struct dead_copies *copies);
+
+void dead_copies_run(struct dead_copies *copies);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * The dispatcher: one thread that takes events from the journal (or, in broker mode, deliveries
+ * from the listener) to the publishers and keeps account of what is settled.
+ *
+ * Threads: opened and closed by one thread; dispatcher_on_stored() is the journal's, the intake and
+ * the state any thread's.
+ */
+#ifndef BRIDGE_DISPATCHER_H
+#define BRIDGE_DISPATCHER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct buf;
+struct clock;
+struct config;
+struct dispatcher; /* opaque: defined in dispatcher.c */
+struct error;
+struct event;
+struct intake;
+struct journal;
+struct metrics;
+
+struct dispatcher_options {
+    const struct config *config;
+    struct journal *journal; /* NULL in broker mode */
+    const struct clock *clock;
+    struct metrics *metrics;
+};
+
+/*
+ * Opens the publishers (without waiting for their brokers) and finds every publisher's place in the
+ * journal. Borrows everything. Returns owned (dispatcher_close).
+ */
+struct dispatcher *dispatcher_open(const struct dispatcher_options *options, struct error *err);
+
+/* Starts the thread. After journal_start(). */
+int dispatcher_start(struct dispatcher *dispatcher, struct error *err);
+
+/* For journal_start(). */
+void dispatcher_on_stored(void *context, struct event *const *events, size_t count);
+
+/* Broker mode: where deliveries go. Lives as long as the dispatcher. */
+struct intake *dispatcher_intake(struct dispatcher *dispatcher);
+
+/* Broker mode: NULL when deliveries can be taken, else why not. */
+const char *dispatcher_trouble(const struct dispatcher *dispatcher);
+
+/* True while the publisher's broker is known to be unreachable. `publisher` is an enum
+ * publisher_index. */
+bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher);
+bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher);
+
+/*
+ * Takes nothing new, waits until what is on its way is settled and the cursors are durable, at most
+ * `timeout_ms`, and ends the thread. False when something was left, which the journal publishes at
+ * the next start.
+ */
+bool dispatcher_stop(struct dispatcher *dispatcher, int64_t timeout_ms);
+
+/* After dispatcher_stop() and, with a journal, after journal_close(). NULL is a no-op. */
+void dispatcher_close(struct dispatcher *dispatcher);
+
+#endif

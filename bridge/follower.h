@@ -1,0 +1,60 @@
+/*
+ * A follower takes one publisher through the journal: every event in order, from memory when it
+ * keeps up, from disk when it fell behind, routed, encoded and handed to the lane, until it is
+ * settled and the cursor is durable.
+ *
+ * Between the newest event taken and the durable cursor lie at most `window` events and 64 MiB:
+ * that bounds memory and what a crash can repeat.
+ *
+ * Threads: the dispatcher's.
+ */
+#ifndef BRIDGE_FOLLOWER_H
+#define BRIDGE_FOLLOWER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bridge/config.h"
+#include "bridge/lane.h"
+#include "bridge/topic_map.h"
+
+struct error;
+struct follower; /* opaque: defined in follower.c */
+struct recent;
+
+struct follower_options {
+    struct lane *lane;
+    struct router *router;
+    enum publisher_index publisher;
+    const struct config_publisher *settings;
+    struct journal *journal;
+    struct journal_reader *reader;
+    struct recent *recent;
+    struct mailbox *errands;
+    const struct clock *clock;
+    struct metrics *metrics;
+    bool
+        buries_unrouted; /* what matches nothing any more becomes a dead letter of this publisher */
+    uint64_t cursor;     /* where the journal says it stood */
+};
+
+/* Borrows everything. Returns owned (follower_close). */
+struct follower *follower_open(const struct follower_options *options, struct error *err);
+void follower_close(struct follower *follower);
+
+/* One turn: take events as far as window and lane allow, save the cursor, serve parked topics. */
+void follower_run(struct follower *follower);
+
+/* Takes nothing more; what is on its way may still be settled. */
+void follower_stop(struct follower *follower);
+
+/* True when nothing is on its way to a broker that can be reached, and the cursor is durable. */
+bool follower_is_at_rest(const struct follower *follower);
+
+/* The first event it still needs. */
+uint64_t follower_next(const struct follower *follower);
+
+/* Sets the lag gauges. */
+void follower_measure(struct follower *follower);
+
+#endif

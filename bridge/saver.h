@@ -1,0 +1,39 @@
+/*
+ * Keeps records in the journal that could not be delivered: parks them, buries them as dead
+ * letters, takes them off the parked list. What the journal cannot store now is tried again until
+ * it can, and its owner waits: nothing is dropped.
+ *
+ * Threads: the dispatcher's.
+ */
+#ifndef BRIDGE_SAVER_H
+#define BRIDGE_SAVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bridge/journal.h"
+#include "bridge/lane.h"
+
+struct metrics;
+
+struct saver {
+    struct journal *journal;
+    struct mailbox *return_to;
+    const struct clock *clock;
+    struct metrics *metrics;
+    const char *publisher;
+    struct outgoing *waiting; /* not stored: to be tried again */
+    int64_t next_try_ms;      /* monotonic */
+};
+
+/*
+ * Stores what `kind` says of `outgoing`; `saved` is called once it is durable, and owns it again.
+ * `reason` is a static code.
+ */
+void saver_save(struct saver *saver, struct outgoing *outgoing, enum note_kind kind,
+                const char *reason, bool was_parked, void (*saved)(struct outgoing *outgoing));
+
+/* Tries again what could not be stored. */
+void saver_run(struct saver *saver);
+
+#endif

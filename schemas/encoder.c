@@ -1,0 +1,90 @@
+#include "schemas/encoder.h"
+
+#include "bridge/base/buf.h"
+#include "bridge/base/error.h"
+#include "schemas/envelope.h"
+#include "schemas/event.h"
+#include "schemas/msgpack_writer.h"
+
+static const struct {
+    const char *name;
+    const char *kafka_type;
+    const char *mqtt_type;
+} formats[] = {
+    [FORMAT_EVENT] = {"event", "application/json", "application/json"},
+    [FORMAT_RAW] = {"raw", "application/json", "application/json"},
+    [FORMAT_CLOUDEVENTS] = {"cloudevents", "application/cloudevents+json; charset=UTF-8",
+                            "application/cloudevents+json; charset=utf-8"},
+    [FORMAT_MSGPACK] = {"msgpack", "application/vnd.msgpack", "application/vnd.msgpack"},
+};
+
+bool format_from_name(struct text name, enum format *out_format)
+{
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+        if (text_equal_string(name, formats[i].name)) {
+            *out_format = (enum format)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *format_name(enum format format)
+{
+    return formats[format].name;
+}
+
+const char *format_content_type(enum format format, bool for_mqtt)
+{
+    return for_mqtt ? formats[format].mqtt_type : formats[format].kafka_type;
+}
+
+bool format_is_binary_mode(enum format format)
+{
+    return format != FORMAT_CLOUDEVENTS;
+}
+
+static void write_cloudevent(const struct event *event, bool is_replay, struct buf *out)
+{
+    struct envelope envelope;
+
+    envelope_build(&envelope, event, is_replay);
+    buf_append_char(out, '{');
+    for (size_t i = 0; i < envelope.count; i++) {
+        const struct envelope_attribute *attribute = &envelope.attributes[i];
+
+        buf_printf(out, "\"%s\":", attribute->name);
+        buf_append_json_string(out, attribute->value);
+        buf_append_char(out, ',');
+    }
+    buf_append_string(out, "\"datacontenttype\":\"application/json\",\"data\":");
+    buf_append_text(out, event_text(event, EVENT_OBJECT));
+    buf_append_char(out, '}');
+}
+
+int encoder_encode(enum format format, const struct event *event, bool is_replay,
+                   struct buf *scratch, struct text *out_value, struct error *err)
+{
+    if (event_has(event, EVENT_IS_OPAQUE) && format != FORMAT_RAW)
+        return error_set(err, ERROR_INPUT, "what is not an event has no other format than raw");
+    buf_clear(scratch);
+    switch (format) {
+    case FORMAT_EVENT:
+        *out_value = event_text(event, EVENT_OBJECT);
+        return 0;
+    case FORMAT_RAW:
+        *out_value = event_text(event, EVENT_BODY);
+        return 0;
+    case FORMAT_CLOUDEVENTS:
+        write_cloudevent(event, is_replay, scratch);
+        break;
+    case FORMAT_MSGPACK:
+        if (msgpack_write_json(scratch, event_text(event, EVENT_OBJECT), err) < 0)
+            return -1;
+        break;
+    }
+    if (scratch->failed)
+        return error_set(err, ERROR_FATAL, "out of memory");
+    *out_value = buf_text(scratch);
+    return 0;
+}
