@@ -171,8 +171,8 @@ static void check_name(struct config_loader *loader, const struct config_node *n
     }
     for (const struct config_account *other = config->accounts; other < account; other++) {
         if (other->name && strcmp(other->name, account->name) == 0)
-            config_report_mistake(loader->report, node, "name", "is taken by the account in line %d",
-                                  other->line);
+            config_report_mistake(loader->report, node, "name",
+                                  "is taken by the account in line %d", other->line);
     }
 }
 

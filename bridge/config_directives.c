@@ -1,6 +1,7 @@
 #include "bridge/config_directives.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

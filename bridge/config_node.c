@@ -126,8 +126,8 @@ static struct config_node *build_scalar(struct builder *builder, const yaml_node
 {
     if (has_nul(source))
         return fail(builder, node->line, "a value holds a NUL byte");
-    node->text = text_dup((struct text){(const char *)source->data.scalar.value,
-                                        source->data.scalar.length});
+    node->text = text_dup(
+        (struct text){(const char *)source->data.scalar.value, source->data.scalar.length});
     if (!node->text)
         return out_of_memory(builder);
     node->is_plain = source->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
@@ -170,8 +170,8 @@ static char *build_key(struct builder *builder, int index)
         fail(builder, line_of(source), "a key must be a plain word of at most 256 bytes");
         return NULL;
     }
-    key = text_dup((struct text){(const char *)source->data.scalar.value,
-                                 source->data.scalar.length});
+    key = text_dup(
+        (struct text){(const char *)source->data.scalar.value, source->data.scalar.length});
     if (!key)
         out_of_memory(builder);
     return key;
@@ -228,7 +228,8 @@ static struct config_node *build(struct builder *builder, int index, int depth)
     if (!source)
         return fail(builder, 1, "this is not YAML");
     if (depth > DEPTH_MAX)
-        return fail(builder, line_of(source), "this is nested too deeply, or an alias holds itself");
+        return fail(builder, line_of(source),
+                    "this is nested too deeply, or an alias holds itself");
     if (++builder->nodes > NODES_MAX)
         return fail(builder, line_of(source),
                     "this is too large: more than 100,000 values, aliases counted each time");

@@ -1,4 +1,4 @@
-#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,7 +95,6 @@ static void check_kafka(struct config_loader *loader, const struct config_node *
 {
     struct kafka_options *options = &loader->config->kafka_options;
 
-    options->max_message_bytes = loader->config->listen.max_body + 64 * 1024;
     if (!config_node_get(node, "bootstrap.servers") &&
         !config_node_get(node, "metadata.broker.list"))
         config_report_mistake(loader->report, node, "bootstrap.servers", "is missing");
@@ -145,7 +144,8 @@ int config_parse_mqtt_url(struct config_loader *loader, const char *value, void 
 
     (void)loader;
     if ((!use_tls && strncmp(value, "mqtt://", 7) != 0) || strlen(value) > 280)
-        return error_set(err, ERROR_CONFIG, "is not a URL such as mqtt://host:1883 or mqtts://host");
+        return error_set(err, ERROR_CONFIG,
+                         "is not a URL such as mqtt://host:1883 or mqtts://host");
     if (strchr(address, '@'))
         return error_set(err, ERROR_CONFIG,
                          "holds an @: write username and password as keys of their own");
@@ -156,10 +156,11 @@ int config_parse_mqtt_url(struct config_loader *loader, const char *value, void 
     if (!strchr(address, ':') || (size && address[size - 1] == ']'))
         snprintf(with_port, sizeof(with_port), "%.*s:%d", (int)size, address,
                  use_tls ? MQTTS_PORT : MQTT_PORT);
-    if (with_port[0] == ':' ||
-        config_value_address(text_of(with_port), &host, &port, NULL) != 0 || port == 0) {
+    if (with_port[0] == ':' || config_value_address(text_of(with_port), &host, &port, NULL) != 0 ||
+        port == 0) {
         free(host);
-        return error_set(err, ERROR_CONFIG, "is not a URL such as mqtt://host:1883 or mqtts://host");
+        return error_set(err, ERROR_CONFIG,
+                         "is not a URL such as mqtt://host:1883 or mqtts://host");
     }
     free(options->host);
     options->host = host;
