@@ -32,7 +32,9 @@ struct http_connection {
     h2o_socket_t *sock;
     enum connection_state state;
     int64_t since_ms;             /* monotonic: of the state */
-    size_t bytes_read;            /* when the last request was complete */
+    uint32_t requests;            /* that were complete */
+    uint32_t requests_seen;       /* at the last look at its bytes */
+    uint64_t bytes_seen;          /* received until then */
     struct http_request *request; /* in CONNECTION_HANDLING */
 };
 

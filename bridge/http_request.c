@@ -206,7 +206,7 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
         h2o_mem_alloc_shared(&req->pool, sizeof(*request), on_dispose); /* TRAPS H6 */
 
     *request = (struct http_request){.req = req, .connection = connection_of(req)};
-    request->connection->bytes_read = request->connection->sock->bytes_read;
+    request->connection->requests++;
     if (!is_refused(loop, request))
         loop->server->options.handle(loop->server->options.context, request, loop->number);
     return 0;
