@@ -41,7 +41,9 @@ class Process:
 
     def start(self):
         with open(self.log_path, "ab") as log:
-            self.child = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            # setpriv becomes the command: it dies with us even when we are killed.
+            self.child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *self.command],
+                                          stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                           env={**os.environ, **(self.env or {})}, cwd=self.cwd)
         return self
 
