@@ -277,7 +277,7 @@ static void what_is_not_an_event_is_no_cloudevent(void **state)
     static const char *const names[] = {"source", "closeaccount", "closeorigin"};
     static const struct event_origin origin = {.account = {"main", 4}};
     struct event *event = event_opaque(&origin, text_of("hello"));
-    struct envelope envelope;
+    struct envelope envelope = {0};
 
     (void)state;
     assert_non_null(event);
