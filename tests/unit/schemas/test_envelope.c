@@ -284,7 +284,7 @@ static void what_is_not_an_event_is_no_cloudevent(void **state)
     envelope_build(&envelope, event, false);
     assert_int_equal(envelope.count, 3);
     for (size_t i = 0; i < envelope.count; i++)
-        assert_string_equal(envelope.attributes[i].name, names[i]);
+        assert_non_null(find(&envelope, names[i]));
     assert_attribute(&envelope, "source", "/close/unknown");
     event_unref(event);
 }
