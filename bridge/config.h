@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/base/text.h"
 #include "publishers/kafka_publisher.h"
 #include "publishers/mqtt_publisher.h"
 #include "publishers/topic_template.h"
@@ -142,6 +143,11 @@ struct config {
  * begin their text with "warning: ".
  */
 struct config *config_load(const char *path, struct buf *messages);
+
+/* The same for a file that was read already; `path` is for messages and relative paths. */
+struct config *config_parse(const char *path, struct text yaml, struct buf *messages);
+
+/* Wipes the secrets. NULL is a no-op. */
 void config_free(struct config *config);
 
 #endif

@@ -1,0 +1,277 @@
+#include <string.h>
+
+#include "bridge/base/error.h"
+#include "bridge/config.h"
+#include "bridge/config_directives.h"
+#include "bridge/config_node.h"
+#include "bridge/config_parts.h"
+#include "bridge/config_report.h"
+#include "bridge/config_values.h"
+#include "schemas/filter.h"
+
+enum { MQTT_ACK_TIMEOUT_MS = 30000 };
+
+static const struct config_node *item(struct config_loader *loader, const char *list, size_t index)
+{
+    return config_node_get(loader->root, list)->items[index];
+}
+
+/* ---- listeners ---- */
+
+static bool is_every_address(const char *host)
+{
+    return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
+static void check_token(struct config_loader *loader)
+{
+    const char *token = loader->config->control.token;
+
+    for (; token && *token; token++) {
+        if (*token <= 0x20 || *token >= 0x7f) {
+            config_report_mistake(loader->report, loader->root, "control.token",
+                                  "only visible ASCII characters can be sent in a header");
+            return;
+        }
+    }
+}
+
+static void check_listeners(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+    const char *control = config->control.host;
+    const char *listen = config->listen.host;
+    const struct config_node *section = config_node_get(loader->root, "control");
+
+    if (!control || !listen)
+        return; /* a socket */
+    if (!config_value_is_loopback(control) && !config_node_get(section, "token"))
+        config_report_mistake(loader->report, loader->root, "control.token",
+                              "is missing: without it anybody who reaches the address could "
+                              "replay and unsubscribe; or use 127.0.0.1 or unix:PATH");
+    if (config->control.port != 0 && config->control.port == config->listen.port &&
+        (strcmp(control, listen) == 0 || is_every_address(control) || is_every_address(listen)))
+        config_report_mistake(loader->report, loader->root, "control.address",
+                              "is the address of the public listener; it needs its own port");
+}
+
+/* ---- accounts ---- */
+
+static void check_replay_windows(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+    char shown[CONFIG_SHOWN_SIZE];
+
+    config_value_show_duration(config->journal.dedupe_window_ms, shown);
+    for (size_t i = 0; i < config->account_count; i++) {
+        if (config->accounts[i].replay_window_ms >= config->journal.dedupe_window_ms)
+            config_report_mistake(loader->report, item(loader, "accounts", i), "replay_window",
+                                  "must be below journal.dedupe_window (%s), else a delivery "
+                                  "could be replayed after it was forgotten",
+                                  shown);
+    }
+}
+
+/* ---- topic map ---- */
+
+static bool same_string(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* The lists hold no string twice, so that equal counts and one inclusion make them equal. */
+static bool same_strings(char *const *a, size_t a_count, char *const *b, size_t b_count)
+{
+    if (a_count != b_count)
+        return false;
+    for (size_t i = 0; i < a_count; i++) {
+        size_t j = 0;
+
+        while (j < b_count && strcmp(a[i], b[j]) != 0)
+            j++;
+        if (j == b_count)
+            return false;
+    }
+    return true;
+}
+
+static bool same_filter(const struct filter *a, const struct filter *b)
+{
+    return a == b || (a && b && text_equal(filter_json(a), filter_json(b)));
+}
+
+static bool same_selector(const struct config_entry *a, const struct config_entry *b)
+{
+    return (a->object_type || a->category) && same_string(a->object_type, b->object_type) &&
+           same_string(a->category, b->category) && same_string(a->group, b->group) &&
+           same_string(a->account, b->account) && a->fallback == b->fallback &&
+           same_strings(a->actions, a->action_count, b->actions, b->action_count) &&
+           same_strings(a->labels, a->label_count, b->labels, b->label_count) &&
+           same_filter(a->filter, b->filter);
+}
+
+static bool same_topic(const struct config_target *a, const struct config_target *b)
+{
+    return a->topic && b->topic && same_string(a->topic_source, b->topic_source);
+}
+
+static void check_repeated(struct config_loader *loader, size_t index)
+{
+    const struct config_entry *entry = &loader->config->entries[index];
+
+    for (const struct config_entry *other = loader->config->entries; other < entry; other++) {
+        bool is_kafka = same_topic(&entry->kafka, &other->kafka);
+
+        if ((!is_kafka && !same_topic(&entry->mqtt, &other->mqtt)) || !same_selector(entry, other))
+            continue;
+        config_report_mistake(loader->report, item(loader, "topic_map", index),
+                              is_kafka ? "kafka.topic" : "mqtt.topic",
+                              "would publish twice: the entry in line %d takes the same events to "
+                              "the same topic",
+                              other->line);
+        return;
+    }
+}
+
+static void check_account_of(struct config_loader *loader, size_t index)
+{
+    const struct config *config = loader->config;
+    const char *account = config->entries[index].account;
+
+    if (!account)
+        return;
+    for (size_t i = 0; i < config->account_count; i++) {
+        if (same_string(config->accounts[i].name, account))
+            return;
+    }
+    config_report_mistake(loader->report, item(loader, "topic_map", index), "account",
+                          "no account of this name is configured");
+}
+
+static void check_entries(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+
+    for (size_t i = 0; i < config->entry_count; i++) {
+        const struct config_entry *entry = &config->entries[i];
+
+        if (entry->kafka.is_configured && !config->kafka.is_configured)
+            config_report_mistake(loader->report, item(loader, "topic_map", i), "kafka",
+                                  "publishers.kafka is not configured");
+        if (entry->mqtt.is_configured && !config->mqtt.is_configured)
+            config_report_mistake(loader->report, item(loader, "topic_map", i), "mqtt",
+                                  "publishers.mqtt is not configured");
+        check_account_of(loader, i);
+        check_repeated(loader, i);
+    }
+}
+
+/* ---- publishers ---- */
+
+static void check_publishers(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+    bool uses_kafka = config->dead_letter_topic != NULL;
+    bool uses_mqtt = false;
+
+    for (size_t i = 0; i < config->entry_count; i++) {
+        uses_kafka = uses_kafka || config->entries[i].kafka.is_configured;
+        uses_mqtt = uses_mqtt || config->entries[i].mqtt.is_configured;
+    }
+    if (!config->kafka.is_configured && !config->mqtt.is_configured &&
+        !config_node_get(config_node_get(loader->root, "publishers"), "kafka") &&
+        !config_node_get(config_node_get(loader->root, "publishers"), "mqtt"))
+        config_report_mistake(loader->report, loader->root, "publishers",
+                              "none is configured: kafka or mqtt is needed");
+    if (config->kafka.is_configured && !uses_kafka)
+        config_report_warning(loader->report, loader->root, "publishers.kafka",
+                              "no entry of topic_map publishes to it");
+    if (config->mqtt.is_configured && !uses_mqtt)
+        config_report_warning(loader->report, loader->root, "publishers.mqtt",
+                              "no entry of topic_map publishes to it");
+}
+
+static void check_dead_letters(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+    struct topic_template *topic;
+    struct error err = {0};
+
+    if (!config->dead_letter_topic)
+        return;
+    if (!config->kafka.is_configured)
+        config_report_mistake(loader->report, loader->root, "dead_letters.kafka",
+                              "publishers.kafka is not configured");
+    topic = topic_template_compile(text_of(config->dead_letter_topic), TOPIC_KAFKA, &err);
+    if (!topic)
+        config_report_mistake(loader->report, loader->root, "dead_letters.kafka.topic", "%s",
+                              err.message);
+    else if (!topic_template_is_constant(topic))
+        config_report_mistake(loader->report, loader->root, "dead_letters.kafka.topic",
+                              "no variable is allowed here");
+    topic_template_free(topic);
+}
+
+/* ---- broker mode ---- */
+
+static void check_broker_accounts(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+
+    for (size_t i = 0; i < config->account_count; i++) {
+        const struct config_account *account = &config->accounts[i];
+        const struct config_node *node = item(loader, "accounts", i);
+
+        if ((account->api_key || account->oauth_token) && account->sync != SYNC_MANUAL)
+            config_report_mistake(loader->report, node, "sync",
+                                  "must be manual with acknowledge: broker, for replicas would "
+                                  "fight over the subscription");
+        if ((account->api_key || account->oauth_token) && account->signature_key_count == 0 &&
+            (!config_node_get(node, "signature_keys") ||
+             config_node_get(node, "signature_keys")->count == 0))
+            config_report_mistake(loader->report, node, "signature_keys",
+                                  "is needed with acknowledge: broker, which keeps no keys of "
+                                  "its own");
+    }
+}
+
+static void check_broker_mode(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+
+    if (config->journal.acknowledge != ACKNOWLEDGE_BROKER)
+        return;
+    check_broker_accounts(loader);
+    if (!config->dead_letter_topic &&
+        !config_node_get(config_node_get(loader->root, "dead_letters"), "kafka"))
+        config_report_mistake(loader->report, loader->root, "dead_letters.kafka",
+                              "is needed with acknowledge: broker, which has no other place to "
+                              "keep what a broker refuses");
+    for (size_t i = 0; i < config->entry_count; i++) {
+        if (config->entries[i].mqtt.is_configured && config->entries[i].mqtt.qos == 0)
+            config_report_mistake(loader->report, item(loader, "topic_map", i), "mqtt.qos",
+                                  "0 has no acknowledgement to wait for; acknowledge: broker "
+                                  "needs 1 or 2");
+    }
+}
+
+static void set_timeouts(struct config *config)
+{
+    int64_t share = config->journal.acknowledge_timeout_ms / 4 * 3;
+    bool is_broker = config->journal.acknowledge == ACKNOWLEDGE_BROKER;
+
+    config->kafka_options.message_timeout_ms = is_broker ? share : 0;
+    config->mqtt_options.ack_timeout_ms = is_broker ? share : MQTT_ACK_TIMEOUT_MS;
+}
+
+void config_check(struct config_loader *loader)
+{
+    check_listeners(loader);
+    check_token(loader);
+    check_replay_windows(loader);
+    check_entries(loader);
+    check_publishers(loader);
+    check_dead_letters(loader);
+    check_broker_mode(loader);
+    set_timeouts(loader->config);
+}
