@@ -93,9 +93,18 @@ void event_parser_free(struct event_parser *parser)
     free(parser);
 }
 
+/* These say -1 themselves, because the analyzer does not know that error_set() returns nothing
+ * else. */
 static int out_of_memory(struct error *err)
 {
-    return error_set(err, ERROR_FATAL, "out of memory");
+    error_set(err, ERROR_FATAL, "out of memory");
+    return -1;
+}
+
+static int refuse(struct error *err, const char *reason)
+{
+    error_set(err, ERROR_INPUT, "%s", reason);
+    return -1;
 }
 
 /* The numbers are too large for the parser, not for JSON: it judges the text without them. The
@@ -125,17 +134,18 @@ static int check_json(struct reading *reading)
     case JSON_VALID:
         break;
     case JSON_TOO_DEEP:
-        return error_set(reading->err, ERROR_INPUT, "the body is JSON nested deeper than %d",
-                         JSON_MAX_DEPTH);
+        error_set(reading->err, ERROR_INPUT, "the body is JSON nested deeper than %d",
+                  JSON_MAX_DEPTH);
+        return -1;
     case JSON_NO_MEMORY:
         return out_of_memory(reading->err);
     case JSON_INVALID:
     case JSON_NUMBER_TOO_LARGE:
-        return error_set(reading->err, ERROR_INPUT, "the body is not JSON");
+        return refuse(reading->err, "the body is not JSON");
     }
     json_reader_tokens(reader, body.data, &reading->tokens);
     if (json_token(&reading->tokens, 0) != '{')
-        return error_set(reading->err, ERROR_INPUT, "the body is not a JSON object");
+        return refuse(reading->err, "the body is not a JSON object");
     return 0;
 }
 
@@ -186,7 +196,8 @@ static int refuse_repeated(const struct reading *reading, const struct member *m
         return 0;
     while (!(repeated & 1u << i))
         i++;
-    return error_set(reading->err, ERROR_INPUT, "the member %s occurs twice", members[i].key);
+    error_set(reading->err, ERROR_INPUT, "the member %s occurs twice", members[i].key);
+    return -1;
 }
 
 static bool is_string(const struct reading *reading, size_t value)
@@ -209,7 +220,7 @@ static int unescape(struct reading *reading, struct text inside, struct text *ou
 
     buf_clear(scratch);
     if (!json_unescape(inside, scratch))
-        return error_set(reading->err, ERROR_INPUT, "the body is not JSON");
+        return refuse(reading->err, "the body is not JSON");
     if (scratch->failed)
         return out_of_memory(reading->err);
     *out_plain = buf_text(scratch);
@@ -256,7 +267,7 @@ static int check_required(const struct event *event, struct error *err)
     struct text id = event_text(event, EVENT_ID);
 
     if (id.size == 0)
-        return error_set(err, ERROR_INPUT, "the event has no id that is a string");
+        return refuse(err, "the event has no id that is a string");
     if (id.size > MAX_ID || !text_is_clean(id))
         return error_set(err, ERROR_INPUT,
                          "the event's id is longer than %d bytes or has control characters",
@@ -352,11 +363,11 @@ static int split_name(struct text name, struct old_shape *old, struct error *err
     while (dot > 0 && name.data[dot - 1] != '.')
         dot--;
     if (dot == 0)
-        return error_set(err, ERROR_INPUT, "the event's name has no object type before a dot");
+        return refuse(err, "the event's name has no object type before a dot");
     old->type = (struct text){name.data, dot - 1};
     old->action = (struct text){name.data + dot, name.size - dot};
     if (!is_type_name(old->type) || !is_type_name(old->action))
-        return error_set(err, ERROR_INPUT, "the event's name is not an object type and an action");
+        return refuse(err, "the event's name is not an object type and an action");
     return 0;
 }
 
@@ -451,7 +462,7 @@ static int normalise_old_shape(struct reading *reading, const size_t top[TOP_COU
     struct text name = json_string_inside(json_token_value(&reading->tokens, top[TOP_EVENT]));
 
     if (!is_string(reading, old.id))
-        return error_set(reading->err, ERROR_INPUT, "the event has no id that is a string");
+        return refuse(reading->err, "the event has no id that is a string");
     if (json_has_escape(name) && unescape(reading, name, &name) < 0)
         return -1;
     if (split_name(name, &old, reading->err) < 0 || read_old_data(reading, &old) < 0)
@@ -473,9 +484,9 @@ static int read_body(struct reading *reading)
     if (refuse_repeated(reading, top_members, is_old ? repeated : repeated & of_both_shapes) < 0)
         return -1;
     if (top[TOP_EVENT] == ABSENT)
-        return error_set(reading->err, ERROR_INPUT, "the body has no event");
+        return refuse(reading->err, "the body has no event");
     if (!is_old && json_token(&reading->tokens, top[TOP_EVENT]) != '{')
-        return error_set(reading->err, ERROR_INPUT, "the event is neither an object nor a name");
+        return refuse(reading->err, "the event is neither an object nor a name");
     rc = is_old ? normalise_old_shape(reading, top) : read_event_object(reading, top[TOP_EVENT]);
     return rc < 0 ? -1 : set_string(reading, EVENT_SUBSCRIPTION_ID, top[TOP_SUBSCRIPTION]);
 }

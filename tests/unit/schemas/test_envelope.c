@@ -277,14 +277,14 @@ static void what_is_not_an_event_is_no_cloudevent(void **state)
     static const char *const names[] = {"source", "closeaccount", "closeorigin"};
     static const struct event_origin origin = {.account = {"main", 4}};
     struct event *event = event_opaque(&origin, text_of("hello"));
-    struct envelope envelope;
+    struct envelope envelope = {0};
 
     (void)state;
     assert_non_null(event);
     envelope_build(&envelope, event, false);
     assert_int_equal(envelope.count, 3);
-    for (size_t i = 0; i < envelope.count; i++)
-        assert_string_equal(envelope.attributes[i].name, names[i]);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        assert_non_null(find(&envelope, names[i]));
     assert_attribute(&envelope, "source", "/close/unknown");
     event_unref(event);
 }

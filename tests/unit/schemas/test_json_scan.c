@@ -100,7 +100,7 @@ static void assert_member(const char *json, const char *name, const char *expect
 
     assert_non_null(padded);
     assert_non_null(reader);
-    memcpy(padded, json, size);
+    memcpy(padded, json, size + 1);
     assert_int_equal(json_reader_check(reader, padded, size), JSON_VALID);
     document = json_document((struct text){padded, size});
     assert_true(json_object_begin(&cursor, document));
@@ -155,6 +155,7 @@ static void an_empty_object_has_no_members(void **state)
 static void a_reader_survives_large_and_small_texts(void **state)
 {
     static const size_t sizes[] = {2, 3000000, 20, 70000, 1 << 20, 5000000, 2};
+    static const char piece[] = {'"', '"', ',', ' '};
     struct json_reader *reader = json_reader_new();
     char *json = malloc(5000000 + JSON_PADDING);
 
@@ -164,7 +165,7 @@ static void a_reader_survives_large_and_small_texts(void **state)
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         memset(json, ' ', sizes[i] + JSON_PADDING);
         for (size_t at = 1; at + 5 < sizes[i]; at += 4)
-            memcpy(json + at, "\"\", ", 4);
+            memcpy(json + at, piece, sizeof(piece));
         json[0] = '[';
         if (sizes[i] > 2)
             json[sizes[i] - 2] = '7';

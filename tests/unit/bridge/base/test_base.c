@@ -188,6 +188,7 @@ static void clean_text_is_utf8_without_controls_and_noncharacters(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(clean_text_is_utf8_without_controls_and_noncharacters),
         cmocka_unit_test(context_is_put_before_the_message),
         cmocka_unit_test(json_strings_escape_quotes_and_controls),
         cmocka_unit_test(buffers_grow_and_stay_terminated),
