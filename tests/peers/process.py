@@ -65,7 +65,8 @@ class Process:
             raise Gone(f"{self.name} is not running (exit code {code}):\n{self.log()[-4000:]}")
 
     def signal(self, number):
-        self.child.send_signal(number)
+        if self.is_running:
+            self.child.send_signal(number)
 
     def pause(self):
         self.signal(signal.SIGSTOP)
