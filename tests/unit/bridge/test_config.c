@@ -513,8 +513,8 @@ static void publishers_are_checked(void **state)
         {WITH_MQTT("url: 'mqtt://m', password: p"),
          "c.yaml:3: publishers.mqtt.username: is missing; password needs it\n"},
         {WITH_MQTT("url: 'mqtt://m', status_topic: 'a/#'"),
-         "c.yaml:3: publishers.mqtt.status_topic: an MQTT topic cannot hold wildcards ('+', "
-         "'#')\n"},
+         "c.yaml:3: publishers.mqtt.status_topic: an MQTT topic to publish on has no "
+         "'+', '#' or control character\n"},
         {WITH_MQTT("url: 'mqtt://m', no_subscribers: never"),
          "c.yaml:3: publishers.mqtt.no_subscribers: never is not one of ok, retry or "
          "dead_letter\n"},
