@@ -1,262 +1,176 @@
 #include "schemas/envelope.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "schemas/date.h"
 #include "schemas/event.h"
 
-/* Space in `scratch` that is taken. */
+/* Longer ones are not Close's: an id of theirs has 50 characters. */
+enum { ORGANIZATION_MAX = 128 };
+
+/* Makes values in the envelope's scratch. What does not fit makes the value empty, so that it is
+ * left out. */
 struct writer {
     struct envelope *envelope;
-    size_t used;
+    size_t used;  /* of the scratch */
+    size_t start; /* of the value being made */
+    bool is_full;
 };
 
-static void add(struct envelope *envelope, const char *name, const char *kafka_name,
-                struct text value)
+static void write_bytes(struct writer *writer, const char *data, size_t size)
 {
-    if (value.size == 0 || text_has_control(value) || envelope->count == ENVELOPE_MAX)
+    if (size > sizeof(writer->envelope->scratch) - writer->used) {
+        writer->is_full = true;
+        return;
+    }
+    if (size)
+        memcpy(writer->envelope->scratch + writer->used, data, size);
+    writer->used += size;
+}
+
+static void write_text(struct writer *writer, struct text text)
+{
+    write_bytes(writer, text.data, text.size);
+}
+
+static bool is_unreserved(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+static void write_percent_encoded(struct writer *writer, struct text text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t plain = 0; /* begin of what needs no encoding */
+
+    for (size_t i = 0; i < text.size; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+        char encoded[3] = {'%', hex[c >> 4], hex[c & 15]};
+
+        if (is_unreserved(c))
+            continue;
+        write_bytes(writer, text.data + plain, i - plain);
+        write_bytes(writer, encoded, sizeof(encoded));
+        plain = i + 1;
+    }
+    write_bytes(writer, text.data + plain, text.size - plain);
+}
+
+/* Ends the value that was begun after the last one. */
+static struct text written(struct writer *writer)
+{
+    struct text value = {writer->envelope->scratch + writer->start, writer->used - writer->start};
+
+    if (writer->is_full)
+        value.size = 0;
+    writer->used = writer->start + value.size;
+    writer->start = writer->used;
+    writer->is_full = false;
+    return value;
+}
+
+static void add_named(struct envelope *envelope, const char *name, const char *kafka_name,
+                      struct text value)
+{
+    if (value.size == 0 || value.size > ENVELOPE_VALUE_MAX || envelope->count == ENVELOPE_MAX ||
+        !text_is_clean(value))
         return;
     envelope->attributes[envelope->count++] = (struct envelope_attribute){name, kafka_name, value};
 }
 
-/* Adds what is made here; what does not fit is left out. */
-static void add_made(struct writer *writer, const char *name, const char *kafka_name,
-                     const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-
-static void add_made(struct writer *writer, const char *name, const char *kafka_name,
-                     const char *fmt, ...)
-{
-    size_t left = sizeof(writer->envelope->scratch) - writer->used;
-    char *start = writer->envelope->scratch + writer->used;
-    va_list args;
-    int size;
-
-    va_start(args, fmt);
-    size = vsnprintf(start, left, fmt, args);
-    va_end(args);
-    if (size < 0 || (size_t)size >= left)
-        return;
-    writer->used += (size_t)size;
-    add(writer->envelope, name, kafka_name, (struct text){start, (size_t)size});
-}
+#define add(envelope, name, value) add_named(envelope, name, "ce_" name, value)
 
 static void add_source(struct writer *writer, struct text organization)
 {
-    static const char hex[] = "0123456789ABCDEF";
-    char encoded[3 * 128 + 1];
-    size_t used = 0;
+    write_text(writer, text_of("/close/"));
+    if (organization.size == 0 || organization.size > ORGANIZATION_MAX)
+        write_text(writer, text_of("unknown"));
+    else
+        write_percent_encoded(writer, organization);
+    add(writer->envelope, "source", written(writer));
+}
 
-    for (size_t i = 0; i < organization.size && used + 3 < sizeof(encoded); i++) {
-        unsigned char c = (unsigned char)organization.data[i];
+/* CloudEvents lets consumers drop a repeated source and id, so a consolidated update, which keeps
+ * the id of the event, needs one of its own. */
+static void add_id(struct writer *writer, const struct event *event, const struct instant *updated)
+{
+    struct text id = event_text(event, EVENT_ID);
+    struct instant created;
 
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-            (c != '\0' && strchr("-._~", c))) {
-            encoded[used++] = (char)c;
-            continue;
-        }
-        encoded[used++] = '%';
-        encoded[used++] = hex[c >> 4];
-        encoded[used++] = hex[c & 15];
+    if (!updated || !date_parse(event_text(event, EVENT_DATE_CREATED), &created) ||
+        !date_is_later(updated, &created)) {
+        add(writer->envelope, "id", id);
+        return;
     }
-    encoded[used] = '\0';
-    add_made(writer, "source", "ce_source", "/close/%s", used ? encoded : "unknown");
+    write_text(writer, id);
+    write_text(writer, text_of("/"));
+    write_text(writer, event_text(event, EVENT_DATE_UPDATED));
+    add(writer->envelope, "id", written(writer));
 }
 
-/* ---- dates ---- */
-
-/* Reads `digits` digits; -1 when they are not there. */
-static int read_digits(struct text *rest, size_t digits)
+static void add_type(struct writer *writer, const struct event *event)
 {
-    int value = 0;
-
-    if (rest->size < digits)
-        return -1;
-    for (size_t i = 0; i < digits; i++) {
-        if (rest->data[i] < '0' || rest->data[i] > '9')
-            return -1;
-        value = value * 10 + (rest->data[i] - '0');
-    }
-    rest->data += digits;
-    rest->size -= digits;
-    return value;
+    write_text(writer, text_of("com.close."));
+    write_text(writer, event_text(event, EVENT_OBJECT_TYPE));
+    write_text(writer, text_of("."));
+    write_text(writer, event_text(event, EVENT_ACTION));
+    add(writer->envelope, "type", written(writer));
 }
 
-static bool read_char(struct text *rest, char c)
+static void add_time(struct writer *writer, const struct instant *updated)
 {
-    if (rest->size == 0 || rest->data[0] != c)
-        return false;
-    rest->data++;
-    rest->size--;
-    return true;
+    char date[DATE_MAX];
+
+    if (!updated)
+        return;
+    write_bytes(writer, date, date_format(updated, date));
+    add(writer->envelope, "time", written(writer));
 }
 
-/* Days since 1970 of a date of the Gregorian calendar; -1 - something for none: checked by the
- * caller. */
-static int64_t days_of(int year, int month, int day)
+/* What CloudEvents defines; only events have it. */
+static void add_event(struct writer *writer, const struct event *event)
 {
-    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
-    bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    int64_t past = year - 1;
+    struct envelope *envelope = writer->envelope;
+    struct instant instant;
+    const struct instant *updated =
+        date_parse(event_text(event, EVENT_DATE_UPDATED), &instant) ? &instant : NULL;
 
-    return past * 365 + past / 4 - past / 100 + past / 400 - 719162 + before[month - 1] +
-           (is_leap && month > 2) + day - 1;
+    add(envelope, "specversion", text_of("1.0"));
+    add_id(writer, event, updated);
+    add_type(writer, event);
+    add(envelope, "subject", event_text(event, EVENT_OBJECT_ID));
+    add_time(writer, updated);
+    add(envelope, "closeeventid", event_text(event, EVENT_ID));
+    add(envelope, "closesubscription", event_text(event, EVENT_SUBSCRIPTION_ID));
+    add(envelope, "closedateupdated", event_text(event, EVENT_DATE_UPDATED));
 }
 
-static bool is_day(int year, int month, int day)
+void envelope_build(struct envelope *envelope, const struct event *event, bool is_replay)
 {
-    static const int lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    struct writer writer = {.envelope = envelope};
 
-    return year >= 1 && month >= 1 && month <= 12 && day >= 1 &&
-           day <= lengths[month - 1] + (is_leap && month == 2);
-}
-
-/* Up to nine digits behind the second's point, as nanoseconds; -1 when malformed. */
-static int64_t read_fraction(struct text *rest)
-{
-    int64_t value = 0;
-    int digits = 0;
-
-    if (!read_char(rest, '.'))
-        return 0;
-    while (rest->size > 0 && rest->data[0] >= '0' && rest->data[0] <= '9') {
-        if (digits < 9)
-            value = value * 10 + (rest->data[0] - '0');
-        digits++;
-        rest->data++;
-        rest->size--;
-    }
-    if (digits == 0)
-        return -1;
-    for (; digits < 9; digits++)
-        value *= 10;
-    return value;
-}
-
-/* Minutes east of UTC; without a zone it is UTC (CLOSE.md section 2). */
-static bool read_zone(struct text *rest, int *out_minutes)
-{
-    bool is_west = rest->size > 0 && rest->data[0] == '-';
-    int hours;
-    int minutes;
-
-    *out_minutes = 0;
-    if (rest->size == 0 || ((read_char(rest, 'Z') || read_char(rest, 'z')) && rest->size == 0))
-        return true;
-    if (!read_char(rest, '+') && !read_char(rest, '-'))
-        return false;
-    hours = read_digits(rest, 2);
-    if (!read_char(rest, ':'))
-        return false;
-    minutes = read_digits(rest, 2);
-    if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59 || rest->size > 0)
-        return false;
-    *out_minutes = (hours * 60 + minutes) * (is_west ? -1 : 1);
-    return true;
-}
-
-struct instant {
-    int64_t seconds; /* since 1970, UTC */
-    int64_t nanoseconds;
-};
-
-static bool parse_instant(struct text date, struct instant *out_instant)
-{
-    int year = read_digits(&date, 4);
-    int month = read_char(&date, '-') ? read_digits(&date, 2) : -1;
-    int day = read_char(&date, '-') ? read_digits(&date, 2) : -1;
-    int hour = read_char(&date, 'T') ? read_digits(&date, 2) : -1;
-    int minute = read_char(&date, ':') ? read_digits(&date, 2) : -1;
-    int second = read_char(&date, ':') ? read_digits(&date, 2) : -1;
-    int64_t fraction = read_fraction(&date);
-    int zone;
-
-    if (!is_day(year, month, day) || hour < 0 || hour > 23 || minute < 0 || minute > 59 ||
-        second < 0 || second > 60 || fraction < 0 || !read_zone(&date, &zone))
-        return false;
-    out_instant->seconds =
-        days_of(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - zone * 60;
-    out_instant->nanoseconds = fraction;
-    return true;
+    envelope->count = 0;
+    if (!event_has(event, EVENT_IS_OPAQUE))
+        add_event(&writer, event);
+    add_source(&writer, event_text(event, EVENT_ORGANIZATION_ID));
+    add(envelope, "closeaccount", event_text(event, EVENT_ACCOUNT));
+    add(envelope, "closeorigin",
+        text_of(event_has(event, EVENT_FROM_LOG) ? "event_log" : "webhook"));
+    if (is_replay)
+        add(envelope, "closereplay", text_of("true"));
+    if (event_has(event, EVENT_IS_TEST))
+        add(envelope, "closetest", text_of("true"));
+    add_named(envelope, "traceparent", "traceparent", event_text(event, EVENT_TRACEPARENT));
+    add_named(envelope, "tracestate", "tracestate", event_text(event, EVENT_TRACESTATE));
 }
 
 bool envelope_parse_date(struct text date, int64_t *out_ms)
 {
     struct instant instant;
 
-    if (!parse_instant(date, &instant))
+    if (!date_parse(date, &instant))
         return false;
     *out_ms = instant.seconds * 1000 + instant.nanoseconds / 1000000;
     return true;
-}
-
-static void add_time(struct writer *writer, struct text date)
-{
-    struct instant instant;
-    struct tm utc;
-    time_t seconds;
-
-    if (!parse_instant(date, &instant))
-        return;
-    if (date.size == sizeof("2025-09-04T07:27:17.674000") - 1 && instant.nanoseconds >= 0 &&
-        !memchr(date.data, '+', date.size) && !memchr(date.data, 'Z', date.size)) {
-        /* As Close writes it: only the zone is missing. */
-        add_made(writer, "time", "ce_time", "%.*sZ", (int)date.size, date.data);
-        return;
-    }
-    seconds = (time_t)instant.seconds;
-    gmtime_r(&seconds, &utc);
-    add_made(writer, "time", "ce_time", "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", utc.tm_year + 1900,
-             utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
-             (int)(instant.nanoseconds / 1000));
-}
-
-/* CloudEvents lets consumers drop a repeated source + id, so a consolidated update needs an id of
- * its own. */
-static void add_id(struct writer *writer, const struct event *event)
-{
-    struct text id = event_text(event, EVENT_ID);
-    struct text updated = event_text(event, EVENT_DATE_UPDATED);
-    struct text created = event_text(event, EVENT_DATE_CREATED);
-    struct instant a;
-    struct instant b;
-
-    if (!text_equal(updated, created) && parse_instant(updated, &a) && parse_instant(created, &b) &&
-        (a.seconds > b.seconds || (a.seconds == b.seconds && a.nanoseconds > b.nanoseconds)))
-        add_made(writer, "id", "ce_id", "%.*s/%.*s", (int)id.size, id.data, (int)updated.size,
-                 updated.data);
-    else
-        add(writer->envelope, "id", "ce_id", id);
-}
-
-void envelope_build(struct envelope *envelope, const struct event *event, bool is_replay)
-{
-    struct writer writer = {envelope, 0};
-    struct text type = event_text(event, EVENT_OBJECT_TYPE);
-    struct text action = event_text(event, EVENT_ACTION);
-
-    envelope->count = 0;
-    add(envelope, "specversion", "ce_specversion", text_of("1.0"));
-    add_id(&writer, event);
-    add_source(&writer, event_text(event, EVENT_ORGANIZATION_ID));
-    if (type.size > 0)
-        add_made(&writer, "type", "ce_type", "com.close.%.*s.%.*s", (int)type.size, type.data,
-                 (int)action.size, action.data);
-    add(envelope, "subject", "ce_subject", event_text(event, EVENT_OBJECT_ID));
-    add_time(&writer, event_text(event, EVENT_DATE_UPDATED));
-    add(envelope, "closeeventid", "ce_closeeventid", event_text(event, EVENT_ID));
-    add(envelope, "closeaccount", "ce_closeaccount", event_text(event, EVENT_ACCOUNT));
-    add(envelope, "closesubscription", "ce_closesubscription",
-        event_text(event, EVENT_SUBSCRIPTION_ID));
-    add(envelope, "closedateupdated", "ce_closedateupdated", event_text(event, EVENT_DATE_UPDATED));
-    add(envelope, "closeorigin", "ce_closeorigin",
-        text_of(event_has(event, EVENT_FROM_LOG) ? "event_log" : "webhook"));
-    if (is_replay)
-        add(envelope, "closereplay", "ce_closereplay", text_of("true"));
-    if (event_has(event, EVENT_IS_TEST))
-        add(envelope, "closetest", "ce_closetest", text_of("true"));
-    add(envelope, "traceparent", "traceparent", event_text(event, EVENT_TRACEPARENT));
-    add(envelope, "tracestate", "tracestate", event_text(event, EVENT_TRACESTATE));
 }

@@ -2,12 +2,15 @@
  * CloudEvents 1.0 attributes of an event, the same for every broker; the binding puts its own
  * prefix before the names.
  *
- * Attributes without a value, or with a control character in it, are left out (mosquitto drops a
- * connection that sends one, for ever).
+ * Attributes without a value are left out, and so are values that CloudEvents does not allow (not
+ * UTF-8, control characters, noncharacters: mosquitto drops a connection that sends one, for ever)
+ * and values of more than ENVELOPE_VALUE_MAX bytes. What is not an event (EVENT_IS_OPAQUE) has no
+ * id and no type, so it is no CloudEvent and gets no specversion either.
  */
 #ifndef SCHEMAS_ENVELOPE_H
 #define SCHEMAS_ENVELOPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,7 +18,7 @@
 
 struct event;
 
-enum { ENVELOPE_MAX = 16 };
+enum { ENVELOPE_MAX = 16, ENVELOPE_VALUE_MAX = 1024 };
 
 struct envelope_attribute {
     const char *name;       /* id, source, type, closeeventid ... */

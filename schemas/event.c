@@ -84,7 +84,8 @@ void event_set_slice(struct event *event, enum event_field field, struct text in
 
 static uint64_t checksum(const struct event_record *record)
 {
-    return XXH3_64bits((const char *)record + checksum_start, record->size - checksum_start);
+    return XXH3_64bits_withSeed((const char *)record + checksum_start,
+                                record->size - checksum_start, record->flags);
 }
 
 static int check_record(const struct event_record *record, size_t size, struct error *err)

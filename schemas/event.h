@@ -57,7 +57,7 @@ struct event_record {
     uint32_t magic;
     uint16_t version;
     uint16_t flags;
-    uint64_t checksum;    /* XXH3 of everything behind this member, up to `size` */
+    uint64_t checksum;    /* XXH3 of all behind this member, up to `size`; the seed is `flags` */
     uint64_t seq;         /* position in the journal; 0 without one */
     int64_t received_ms;  /* wall clock */
     uint32_t size;        /* of the whole record, head included */

@@ -9,6 +9,7 @@
 #include "schemas/event.h"
 #include "schemas/json_reader.h"
 #include "schemas/json_scan.h"
+#include "schemas/json_tokens.h"
 
 enum { MAX_TYPE = 128, MAX_ID = 256 };
 
@@ -17,27 +18,58 @@ struct event_parser {
     struct buf scratch;
 };
 
+/* The event being made. Values are held as tokens, because the block moves when something is added
+ * to it. */
+struct reading {
+    struct event_parser *parser;
+    struct event *event;
+    struct json_tokens tokens; /* of the body; token 0 is its first */
+    struct error *err;
+};
+
 /* The members that route, with the field each becomes. */
 static const struct member {
     const char *key;
+    size_t size;
     enum event_field field;
 } event_members[] = {
-    {"id", EVENT_ID},
-    {"object_type", EVENT_OBJECT_TYPE},
-    {"action", EVENT_ACTION},
-    {"object_id", EVENT_OBJECT_ID},
-    {"lead_id", EVENT_LEAD_ID},
-    {"organization_id", EVENT_ORGANIZATION_ID},
-    {"date_created", EVENT_DATE_CREATED},
-    {"date_updated", EVENT_DATE_UPDATED},
+#define MEMBER(name, field)                                                                        \
+    {                                                                                              \
+        name, sizeof(name) - 1, field                                                              \
+    }
+    MEMBER("id", EVENT_ID),
+    MEMBER("object_type", EVENT_OBJECT_TYPE),
+    MEMBER("action", EVENT_ACTION),
+    MEMBER("object_id", EVENT_OBJECT_ID),
+    MEMBER("lead_id", EVENT_LEAD_ID),
+    MEMBER("organization_id", EVENT_ORGANIZATION_ID),
+    MEMBER("date_created", EVENT_DATE_CREATED),
+    MEMBER("date_updated", EVENT_DATE_UPDATED),
 };
 
-enum { EVENT_MEMBERS = sizeof(event_members) / sizeof(event_members[0]) };
+enum top_index { TOP_EVENT, TOP_SUBSCRIPTION, TOP_DATA, TOP_ID, TOP_TIMESTAMP, TOP_COUNT };
 
-enum top_member { TOP_EVENT, TOP_SUBSCRIPTION, TOP_DATA, TOP_ID, TOP_TIMESTAMP, TOP_COUNT };
+static const struct member top_members[TOP_COUNT] = {
+    [TOP_EVENT] = MEMBER("event", EVENT_OBJECT),
+    [TOP_SUBSCRIPTION] = MEMBER("subscription_id", EVENT_SUBSCRIPTION_ID),
+    [TOP_DATA] = MEMBER("data", EVENT_OBJECT),
+    [TOP_ID] = MEMBER("id", EVENT_ID),
+    [TOP_TIMESTAMP] = MEMBER("timestamp", EVENT_DATE_UPDATED),
+};
 
-static const char *const top_keys[TOP_COUNT] = {"event", "subscription_id", "data", "id",
-                                                "timestamp"};
+enum data_index { DATA_ID, DATA_LEAD_ID, DATA_COUNT };
+
+/* Of `data` in the older shape. */
+static const struct member data_members[DATA_COUNT] = {
+    [DATA_ID] = MEMBER("id", EVENT_OBJECT_ID),
+    [DATA_LEAD_ID] = MEMBER("lead_id", EVENT_LEAD_ID),
+#undef MEMBER
+};
+
+enum {
+    EVENT_MEMBERS = sizeof(event_members) / sizeof(event_members[0]),
+    ABSENT = 0, /* no value is the body's first token */
+};
 
 struct event_parser *event_parser_new(struct error *err)
 {
@@ -61,66 +93,156 @@ void event_parser_free(struct event_parser *parser)
     free(parser);
 }
 
-/* The numbers are too large for the parser, not for JSON: it judges the text without them. */
+/* These say -1 themselves, because the analyzer does not know that error_set() returns nothing
+ * else. */
+static int out_of_memory(struct error *err)
+{
+    error_set(err, ERROR_FATAL, "out of memory");
+    return -1;
+}
+
+static int refuse(struct error *err, const char *reason)
+{
+    error_set(err, ERROR_INPUT, "%s", reason);
+    return -1;
+}
+
+/* The numbers are too large for the parser, not for JSON: it judges the text without them. The
+ * tokens of that copy lie at the same places. */
 static enum json_verdict check_without_numbers(struct event_parser *parser, struct text body)
 {
     static const char padding[JSON_PADDING];
-    size_t size;
 
     buf_clear(&parser->scratch);
     if (!json_blank_numbers(body, &parser->scratch))
         return JSON_INVALID;
-    size = parser->scratch.size;
     buf_append(&parser->scratch, padding, sizeof(padding));
     if (parser->scratch.failed)
         return JSON_NO_MEMORY;
-    return json_reader_check(parser->reader, parser->scratch.data, size);
+    return json_reader_check(parser->reader, parser->scratch.data, body.size);
 }
 
-static int check_json(struct event_parser *parser, struct text body, struct error *err)
+static int check_json(struct reading *reading)
 {
-    enum json_verdict verdict = json_reader_check(parser->reader, body.data, body.size);
+    struct json_reader *reader = reading->parser->reader;
+    struct text body = event_text(reading->event, EVENT_BODY);
+    enum json_verdict verdict = json_reader_check(reader, body.data, body.size);
 
     if (verdict == JSON_NUMBER_TOO_LARGE)
-        verdict = check_without_numbers(parser, body);
+        verdict = check_without_numbers(reading->parser, body);
     switch (verdict) {
     case JSON_VALID:
-        return 0;
+        break;
     case JSON_TOO_DEEP:
-        return error_set(err, ERROR_INPUT, "the body is JSON nested deeper than %d",
-                         JSON_MAX_DEPTH);
+        error_set(reading->err, ERROR_INPUT, "the body is JSON nested deeper than %d",
+                  JSON_MAX_DEPTH);
+        return -1;
     case JSON_NO_MEMORY:
-        return error_set(err, ERROR_FATAL, "out of memory");
+        return out_of_memory(reading->err);
     case JSON_INVALID:
     case JSON_NUMBER_TOO_LARGE:
-        break;
+        return refuse(reading->err, "the body is not JSON");
     }
-    return error_set(err, ERROR_INPUT, "the body is not JSON");
+    json_reader_tokens(reader, body.data, &reading->tokens);
+    if (json_token(&reading->tokens, 0) != '{')
+        return refuse(reading->err, "the body is not a JSON object");
+    return 0;
 }
 
-/* Sets values[i] to the member `keys[i]`, absent when there is none. A repeated one is ambiguous.
- */
-static int find_members(struct text object, const char *const *keys, struct text *values,
-                        size_t count, struct error *err)
+/* Index of the member that has this name, `count` when it is another one. */
+static size_t which_member(struct text key, const struct member *members, size_t count)
 {
-    struct json_cursor cursor;
-    struct text key;
-    struct text value;
+    bool is_escaped = json_has_escape(key);
+
+    for (size_t i = 0; i < count; i++) {
+        if (is_escaped
+                ? json_key_is(key, members[i].key)
+                : key.size == members[i].size && memcmp(key.data, members[i].key, key.size) == 0)
+            return i;
+    }
+    return count;
+}
+
+/*
+ * Goes through `object`, which ends as the token of its closing brace. Sets values[i] to the token
+ * of members[i], or ABSENT; returns the set of those that occur twice, bit i for members[i].
+ */
+static unsigned find_members(const struct reading *reading, size_t *object,
+                             const struct member *members, size_t *values, size_t count)
+{
+    struct json_member found;
+    unsigned repeated = 0;
 
     memset(values, 0, count * sizeof(*values));
-    if (!json_object_begin(&cursor, object))
-        return error_set(err, ERROR_INPUT, "the body is not a JSON object");
-    while (json_object_next(&cursor, &key, &value)) {
-        for (size_t i = 0; i < count; i++) {
-            if (!json_key_is(key, keys[i]))
-                continue;
-            if (values[i].data)
-                return error_set(err, ERROR_INPUT, "the member %s occurs twice", keys[i]);
-            values[i] = value;
-            break;
-        }
+    while (json_token_member(&reading->tokens, object, &found)) {
+        size_t i = which_member(found.key, members, count);
+
+        if (i == count)
+            continue;
+        if (values[i] != ABSENT)
+            repeated |= 1u << i;
+        values[i] = found.value;
     }
+    return repeated;
+}
+
+/* Two programs could take different ones of two members with one name. */
+static int refuse_repeated(const struct reading *reading, const struct member *members,
+                           unsigned repeated)
+{
+    size_t i = 0;
+
+    if (!repeated)
+        return 0;
+    while (!(repeated & 1u << i))
+        i++;
+    error_set(reading->err, ERROR_INPUT, "the member %s occurs twice", members[i].key);
+    return -1;
+}
+
+static bool is_string(const struct reading *reading, size_t value)
+{
+    return value != ABSENT && json_token(&reading->tokens, value) == '"';
+}
+
+static int add_field(struct reading *reading, enum event_field field, struct text value)
+{
+    if (!event_add_field(reading->event, field, value))
+        return out_of_memory(reading->err);
+    reading->tokens.json = event_text(reading->event, EVENT_BODY).data;
     return 0;
+}
+
+/* Decodes a string into the parser's scratch. */
+static int unescape(struct reading *reading, struct text inside, struct text *out_plain)
+{
+    struct buf *scratch = &reading->parser->scratch;
+
+    buf_clear(scratch);
+    if (!json_unescape(inside, scratch))
+        return refuse(reading->err, "the body is not JSON");
+    if (scratch->failed)
+        return out_of_memory(reading->err);
+    *out_plain = buf_text(scratch);
+    return 0;
+}
+
+/* Makes a field of a string; other values leave it absent. */
+static int set_string(struct reading *reading, enum event_field field, size_t value)
+{
+    struct text inside;
+    struct text plain;
+
+    if (!is_string(reading, value))
+        return 0;
+    inside = json_string_inside(json_token_value(&reading->tokens, value));
+    if (!json_has_escape(inside)) {
+        event_set_slice(reading->event, field, inside);
+        return 0;
+    }
+    if (unescape(reading, inside, &plain) < 0)
+        return -1;
+    return add_field(reading, field, plain);
 }
 
 static bool is_type_name(struct text name)
@@ -145,8 +267,8 @@ static int check_required(const struct event *event, struct error *err)
     struct text id = event_text(event, EVENT_ID);
 
     if (id.size == 0)
-        return error_set(err, ERROR_INPUT, "the event has no id that is a string");
-    if (id.size > MAX_ID || text_has_control(id))
+        return refuse(err, "the event has no id that is a string");
+    if (id.size > MAX_ID || !text_is_clean(id))
         return error_set(err, ERROR_INPUT,
                          "the event's id is longer than %d bytes or has control characters",
                          MAX_ID);
@@ -163,90 +285,60 @@ static int check_required(const struct event *event, struct error *err)
     return 0;
 }
 
-/* A value found in the block, as an offset, because the block moves when something is added to it.
- */
-static struct event_slice slice_of(const struct event *event, struct text value)
+/* Close's documents list custom_activity under activity, and its Event Log has been seen to leave
+ * "activity." out. */
+static int resolve_aliases(struct reading *reading)
 {
-    return (struct event_slice){(uint32_t)(value.data - (const char *)event->record),
-                                (uint32_t)value.size};
+    static const char prefix[] = "activity.";
+    struct text type = event_text(reading->event, EVENT_OBJECT_TYPE);
+    struct text action = event_text(reading->event, EVENT_ACTION);
+    char name[sizeof(prefix) - 1 + MAX_TYPE];
+    struct text resolved = {name, sizeof(prefix) - 1 + type.size};
+    bool is_bare;
+
+    if (!text_equal_string(type, "custom_activity") && !event_has(reading->event, EVENT_FROM_LOG))
+        return 0;
+    memcpy(name, prefix, sizeof(prefix) - 1);
+    memcpy(name + sizeof(prefix) - 1, type.data, type.size);
+    is_bare = !catalog_find(type, action) && catalog_find(resolved, action);
+    if (!is_bare && !text_equal_string(type, "custom_activity"))
+        return 0;
+    return add_field(reading, EVENT_OBJECT_TYPE, resolved);
 }
 
-static struct text text_at(const struct event *event, struct event_slice slice)
+static int finish(struct reading *reading)
 {
-    return (struct text){(const char *)event->record + slice.offset, slice.size};
-}
-
-/* Makes a field of a string in the block; other values leave it absent. */
-static int set_string(struct event_parser *parser, struct event *event, enum event_field field,
-                      struct event_slice slice, struct error *err)
-{
-    struct text value = text_at(event, slice);
-
-    if (slice.size == 0 || !json_is_string(value))
-        return 0;
-    value = json_string_inside(value);
-    if (!json_has_escape(value)) {
-        event_set_slice(event, field, value);
-        return 0;
-    }
-    buf_clear(&parser->scratch);
-    if (!json_unescape(value, &parser->scratch))
-        return error_set(err, ERROR_INPUT, "a string of the event has an escape that is not JSON");
-    if (parser->scratch.failed || !event_add_field(event, field, buf_text(&parser->scratch)))
-        return error_set(err, ERROR_FATAL, "out of memory");
-    return 0;
-}
-
-/* The documents of Close list custom_activity under activity. */
-static int resolve_aliases(struct event *event, bool is_from_log, struct error *err)
-{
-    struct text type = event_text(event, EVENT_OBJECT_TYPE);
-    char name[sizeof("activity.") + MAX_TYPE] = "activity.";
-    struct text resolved = {name, sizeof("activity.") - 1 + type.size};
-
-    if (type.size > MAX_TYPE)
-        return 0;
-    memcpy(name + sizeof("activity.") - 1, type.data, type.size);
-    if (!text_equal_string(type, "custom_activity") &&
-        !(is_from_log && !catalog_find(type, event_text(event, EVENT_ACTION)) &&
-          catalog_find(resolved, event_text(event, EVENT_ACTION))))
-        return 0;
-    if (!event_add_field(event, EVENT_OBJECT_TYPE, resolved))
-        return error_set(err, ERROR_FATAL, "out of memory");
-    return 0;
-}
-
-/* `object` lies inside the event's block. */
-static int read_event_object(struct event_parser *parser, struct event *event, struct text object,
-                             struct error *err)
-{
-    const char *keys[EVENT_MEMBERS];
-    struct text values[EVENT_MEMBERS];
-    struct event_slice slices[EVENT_MEMBERS];
-
-    event_set_slice(event, EVENT_OBJECT, object);
-    for (size_t i = 0; i < EVENT_MEMBERS; i++)
-        keys[i] = event_members[i].key;
-    if (find_members(object, keys, values, EVENT_MEMBERS, err) < 0)
+    if (check_required(reading->event, reading->err) < 0)
         return -1;
-    for (size_t i = 0; i < EVENT_MEMBERS; i++)
-        slices[i] = values[i].data ? slice_of(event, values[i]) : (struct event_slice){0, 0};
+    return resolve_aliases(reading);
+}
+
+static int read_event_object(struct reading *reading, size_t object)
+{
+    size_t values[EVENT_MEMBERS];
+    size_t end = object;
+    unsigned repeated = find_members(reading, &end, event_members, values, EVENT_MEMBERS);
+
+    if (refuse_repeated(reading, event_members, repeated) < 0)
+        return -1;
+    event_set_slice(reading->event, EVENT_OBJECT, json_token_span(&reading->tokens, object, end));
     for (size_t i = 0; i < EVENT_MEMBERS; i++) {
-        if (set_string(parser, event, event_members[i].field, slices[i], err) < 0)
+        if (set_string(reading, event_members[i].field, values[i]) < 0)
             return -1;
     }
-    if (check_required(event, err) < 0)
-        return -1;
-    return resolve_aliases(event, event_has(event, EVENT_FROM_LOG), err);
+    return finish(reading);
 }
 
 /* ---- the older shape ---- */
 
 struct old_shape {
-    struct text type; /* of the string "lead.created" */
+    struct text type; /* of the name "lead.created" */
     struct text action;
-    struct text object_id; /* JSON values, absent or with their quotes */
-    struct text lead_id;
+    size_t id; /* these are tokens */
+    size_t timestamp;
+    size_t object_id;
+    size_t lead_id;
+    size_t data;
 };
 
 static int split_name(struct text name, struct old_shape *old, struct error *err)
@@ -257,6 +349,7 @@ static int split_name(struct text name, struct old_shape *old, struct error *err
     } renamed[] = {
         {"opportunity.status_change", "activity.opportunity_status_change"},
         {"lead.status_change", "activity.lead_status_change"},
+        {"custom_activity.created", "activity.custom_activity"},
     };
     size_t dot = name.size;
 
@@ -270,124 +363,152 @@ static int split_name(struct text name, struct old_shape *old, struct error *err
     while (dot > 0 && name.data[dot - 1] != '.')
         dot--;
     if (dot == 0)
-        return error_set(err, ERROR_INPUT, "the event's name has no object type before a dot");
+        return refuse(err, "the event's name has no object type before a dot");
     old->type = (struct text){name.data, dot - 1};
     old->action = (struct text){name.data + dot, name.size - dot};
     if (!is_type_name(old->type) || !is_type_name(old->action))
-        return error_set(err, ERROR_INPUT, "the event's name is not an object type and an action");
+        return refuse(err, "the event's name is not an object type and an action");
     return 0;
 }
 
-static int read_old_data(struct text data, struct old_shape *old, struct error *err)
+static int read_old_data(const struct reading *reading, struct old_shape *old)
 {
-    static const char *const keys[] = {"id", "lead_id"};
-    struct text values[2];
+    size_t values[DATA_COUNT];
+    size_t object = old->data;
+    unsigned repeated;
 
-    if (!data.data || data.data[0] != '{')
+    if (old->data == ABSENT || json_token(&reading->tokens, old->data) != '{')
         return 0;
-    if (find_members(data, keys, values, 2, err) < 0)
-        return -1;
-    old->object_id = values[0];
-    old->lead_id = values[1];
-    if (!old->lead_id.data && text_equal_string(old->type, "lead"))
-        old->lead_id = values[0];
-    return 0;
+    repeated = find_members(reading, &object, data_members, values, DATA_COUNT);
+    old->object_id = values[DATA_ID];
+    old->lead_id = values[DATA_LEAD_ID];
+    if (!is_string(reading, old->lead_id) && text_equal_string(old->type, "lead"))
+        old->lead_id = old->object_id;
+    return refuse_repeated(reading, data_members, repeated);
 }
 
-static void append_member(struct buf *out, const char *key, struct text json)
+/* Appends a member with the bytes of a value as they were written. */
+static void append_member(struct buf *out, const struct reading *reading, const char *key,
+                          size_t value)
 {
-    buf_printf(out, "%s\"%s\": ", out->size > 1 ? ", " : "", key);
-    if (json.data)
-        buf_append_text(out, json);
-    else
+    buf_printf(out, ", \"%s\": ", key);
+    if (value == ABSENT)
         buf_append_string(out, "null");
+    else
+        buf_append_text(out, json_token_value(&reading->tokens, value));
 }
 
-/* Makes an event object of the older shape's members. */
-static void build_object(struct buf *out, const struct text top[TOP_COUNT],
+/* What is not a string is no id and no date. */
+static void append_string_member(struct buf *out, const struct reading *reading, const char *key,
+                                 size_t value)
+{
+    append_member(out, reading, key, is_string(reading, value) ? value : ABSENT);
+}
+
+/* Makes an event object of the older shape's members, in Close's order. */
+static void build_object(struct buf *out, const struct reading *reading,
                          const struct old_shape *old)
 {
-    buf_append_char(out, '{');
-    append_member(out, "id", top[TOP_ID]);
-    append_member(out, "date_created", top[TOP_TIMESTAMP]);
-    append_member(out, "date_updated", top[TOP_TIMESTAMP]);
+    buf_append_string(out, "{\"id\": ");
+    buf_append_text(out, json_token_value(&reading->tokens, old->id));
+    append_string_member(out, reading, "date_created", old->timestamp);
+    append_string_member(out, reading, "date_updated", old->timestamp);
     buf_append_string(out, ", \"object_type\": ");
     buf_append_json_string(out, old->type);
-    append_member(out, "object_id", old->object_id);
-    append_member(out, "lead_id", old->lead_id);
+    append_string_member(out, reading, "object_id", old->object_id);
+    append_string_member(out, reading, "lead_id", old->lead_id);
     buf_append_string(out, ", \"action\": ");
     buf_append_json_string(out, old->action);
-    append_member(out, "data", top[TOP_DATA]);
+    append_member(out, reading, "data", old->data);
     buf_append_char(out, '}');
 }
 
-static int normalise_old_shape(struct event_parser *parser, struct event *event,
-                               const struct text top[TOP_COUNT], struct error *err)
+static int add_made_object(struct reading *reading, const struct old_shape *old)
 {
-    struct old_shape old = {0};
     struct buf object = {0};
-    bool added;
+    int rc;
 
-    if (json_has_escape(top[TOP_EVENT]))
-        return error_set(err, ERROR_INPUT, "the event's name is not an object type and an action");
-    if (split_name(json_string_inside(top[TOP_EVENT]), &old, err) < 0 ||
-        read_old_data(top[TOP_DATA], &old, err) < 0)
-        return -1;
-    build_object(&object, top, &old);
-    added = !object.failed && event_add_field(event, EVENT_OBJECT, buf_text(&object));
+    build_object(&object, reading, old);
+    rc = object.failed ? out_of_memory(reading->err)
+                       : add_field(reading, EVENT_OBJECT, buf_text(&object));
     buf_release(&object);
-    if (!added)
-        return error_set(err, ERROR_FATAL, "out of memory");
-    return read_event_object(parser, event, event_text(event, EVENT_OBJECT), err);
+    return rc;
 }
 
-static int read_body(struct event_parser *parser, struct event *event, struct error *err)
+/* Everything that points into the block or the scratch comes before what moves them. */
+static int set_old_fields(struct reading *reading, const struct old_shape *old)
 {
-    struct text body = event_text(event, EVENT_BODY);
-    struct text top[TOP_COUNT];
-    struct event_slice subscription = {0, 0};
+    char names[2 * MAX_TYPE];
+    struct text type = {names, old->type.size};
+    struct text action = {names + MAX_TYPE, old->action.size};
 
-    if (check_json(parser, body, err) < 0 ||
-        find_members(json_document(body), top_keys, top, TOP_COUNT, err) < 0)
+    memcpy(names, old->type.data, type.size);
+    memcpy(names + MAX_TYPE, old->action.data, action.size);
+    if (add_made_object(reading, old) < 0 || add_field(reading, EVENT_OBJECT_TYPE, type) < 0 ||
+        add_field(reading, EVENT_ACTION, action) < 0 ||
+        set_string(reading, EVENT_ID, old->id) < 0 ||
+        set_string(reading, EVENT_DATE_CREATED, old->timestamp) < 0 ||
+        set_string(reading, EVENT_DATE_UPDATED, old->timestamp) < 0 ||
+        set_string(reading, EVENT_OBJECT_ID, old->object_id) < 0 ||
+        set_string(reading, EVENT_LEAD_ID, old->lead_id) < 0)
         return -1;
-    if (!top[TOP_EVENT].data)
-        return error_set(err, ERROR_INPUT, "the body has no event");
-    if (top[TOP_SUBSCRIPTION].data)
-        subscription = slice_of(event, top[TOP_SUBSCRIPTION]);
-    if (json_is_string(top[TOP_EVENT])) {
-        if (normalise_old_shape(parser, event, top, err) < 0)
-            return -1;
-    } else if (top[TOP_EVENT].data[0] != '{') {
-        return error_set(err, ERROR_INPUT, "the event is neither an object nor a name");
-    } else if (read_event_object(parser, event, top[TOP_EVENT], err) < 0) {
-        return -1;
-    }
-    return set_string(parser, event, EVENT_SUBSCRIPTION_ID, subscription, err);
+    return finish(reading);
 }
 
-static int read_log_entry(struct event_parser *parser, struct event *event, struct error *err)
+static int normalise_old_shape(struct reading *reading, const size_t top[TOP_COUNT])
 {
-    struct text body = event_text(event, EVENT_BODY);
+    struct old_shape old = {
+        .id = top[TOP_ID], .timestamp = top[TOP_TIMESTAMP], .data = top[TOP_DATA]};
+    struct text name = json_string_inside(json_token_value(&reading->tokens, top[TOP_EVENT]));
 
-    if (check_json(parser, body, err) < 0)
+    if (!is_string(reading, old.id))
+        return refuse(reading->err, "the event has no id that is a string");
+    if (json_has_escape(name) && unescape(reading, name, &name) < 0)
         return -1;
-    return read_event_object(parser, event, json_document(body), err);
+    if (split_name(name, &old, reading->err) < 0 || read_old_data(reading, &old) < 0)
+        return -1;
+    return set_old_fields(reading, &old);
+}
+
+/* ---- bodies ---- */
+
+static int read_body(struct reading *reading)
+{
+    static const unsigned of_both_shapes = 1u << TOP_EVENT | 1u << TOP_SUBSCRIPTION;
+    size_t top[TOP_COUNT];
+    size_t object = 0;
+    unsigned repeated = find_members(reading, &object, top_members, top, TOP_COUNT);
+    bool is_old = is_string(reading, top[TOP_EVENT]);
+    int rc;
+
+    if (refuse_repeated(reading, top_members, is_old ? repeated : repeated & of_both_shapes) < 0)
+        return -1;
+    if (top[TOP_EVENT] == ABSENT)
+        return refuse(reading->err, "the body has no event");
+    if (!is_old && json_token(&reading->tokens, top[TOP_EVENT]) != '{')
+        return refuse(reading->err, "the event is neither an object nor a name");
+    rc = is_old ? normalise_old_shape(reading, top) : read_event_object(reading, top[TOP_EVENT]);
+    return rc < 0 ? -1 : set_string(reading, EVENT_SUBSCRIPTION_ID, top[TOP_SUBSCRIPTION]);
+}
+
+static int read_log_entry(struct reading *reading)
+{
+    return read_event_object(reading, 0);
 }
 
 static struct event *parse(struct event_parser *parser, const struct event_origin *origin,
-                           struct text body,
-                           int (*read)(struct event_parser *, struct event *, struct error *),
-                           struct error *err)
+                           struct text body, int (*read)(struct reading *), struct error *err)
 {
-    struct event *event = event_new(origin, body, JSON_PADDING);
+    struct reading reading = {.parser = parser, .err = err};
 
-    if (!event) {
+    reading.event = event_new(origin, body, JSON_PADDING);
+    if (!reading.event) {
         error_set(err, ERROR_FATAL, "out of memory");
         return NULL;
     }
-    if (read(parser, event, err) == 0)
-        return event;
-    event_unref(event);
+    if (check_json(&reading) == 0 && read(&reading) == 0)
+        return reading.event;
+    event_unref(reading.event);
     return NULL;
 }
 
@@ -408,8 +529,9 @@ struct event *event_parse_object(struct event_parser *parser, const struct event
 
 struct event *event_opaque(const struct event_origin *origin, struct text body)
 {
-    struct event_origin opaque = *origin;
+    struct event_origin opaque = {.account = origin->account,
+                                  .received_ms = origin->received_ms,
+                                  .flags = origin->flags | EVENT_IS_OPAQUE};
 
-    opaque.flags |= EVENT_IS_OPAQUE;
     return event_new(&opaque, body, 0);
 }

@@ -1,5 +1,9 @@
 /*
- * What simdjson says about a text, behind a C interface.
+ * What simdjson says about a text, behind a C interface: whether it is JSON, and where its tokens
+ * begin.
+ *
+ * The judge is the DOM parser, which looks at every value: the on-demand one lets `tru`, `[1,2}`
+ * and lone surrogates through where nobody reads.
  *
  * Threads: a reader belongs to one thread.
  */
@@ -27,6 +31,7 @@ enum json_verdict {
 };
 
 struct json_reader; /* opaque: defined in json_reader.cc */
+struct json_tokens;
 
 /* Returns owned (json_reader_free), NULL without memory. */
 struct json_reader *json_reader_new(void);
@@ -34,6 +39,13 @@ void json_reader_free(struct json_reader *reader);
 
 /* Judges a whole text. JSON_PADDING readable bytes must follow it. */
 enum json_verdict json_reader_check(struct json_reader *reader, const char *data, size_t size);
+
+/*
+ * The tokens of the text last checked. Only after JSON_VALID; `json` is that text, or another one
+ * with its tokens at the same places. Borrows the reader until its next use.
+ */
+void json_reader_tokens(const struct json_reader *reader, const char *json,
+                        struct json_tokens *out_tokens);
 
 #ifdef __cplusplus
 }

@@ -295,6 +295,8 @@ bool json_blank_numbers(struct text text, struct buf *out)
             if (!at)
                 return false;
             buf_append_char(out, '0');
+            for (start++; start < at; start++)
+                buf_append_char(out, ' ');
         } else {
             buf_append_char(out, *at++);
         }

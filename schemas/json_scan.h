@@ -61,9 +61,9 @@ bool json_unescape(struct text inside, struct buf *out);
 bool json_key_is(struct text key, const char *name);
 
 /*
- * Copies `text` to `out` with every number outside of strings checked against JSON's grammar and
- * replaced by 0, so that a parser can judge the rest whatever the size of the numbers. False when a
- * number is malformed.
+ * Appends `text` to `out` with every number outside of strings checked against JSON's grammar and
+ * replaced by 0 and spaces, so that a parser can judge the rest whatever the size of the numbers
+ * and every other byte keeps its place. False when a number is malformed.
  */
 bool json_blank_numbers(struct text text, struct buf *out);
 

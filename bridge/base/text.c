@@ -36,6 +36,68 @@ bool text_has_control(struct text a)
     return false;
 }
 
+/* Bytes of the character at `at`, 0 when it is not UTF-8. */
+static size_t read_character(const unsigned char *at, size_t size, uint32_t *out_code)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t length = at[0] < 0x80    ? 1
+                    : at[0] < 0xc0  ? 0
+                    : at[0] < 0xe0  ? 2
+                    : at[0] < 0xf0  ? 3
+                    : at[0] <= 0xf4 ? 4
+                                    : 0;
+    uint32_t code = length > 1 ? at[0] & (0x7fu >> length) : at[0];
+
+    if (length == 0 || length > size)
+        return 0;
+    for (size_t i = 1; i < length; i++) {
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (at[i] & 0x3f);
+    }
+    if (code < least[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+        return 0;
+    *out_code = code;
+    return length;
+}
+
+/* True when all eight bytes are printable ASCII. */
+static bool are_printable(const unsigned char *bytes)
+{
+    static const uint64_t ones = 0x0101010101010101u;
+    uint64_t word;
+
+    memcpy(&word, bytes, sizeof(word));
+    /* Bit 7 of a byte appears when it is set, when the byte is 0x7f, or when it is below 0x20. */
+    return ((word | (word + ones) | (word - 0x20 * ones)) & 0x80 * ones) == 0;
+}
+
+bool text_is_clean(struct text a)
+{
+    const unsigned char *bytes = (const unsigned char *)a.data;
+    size_t i = 0;
+
+    while (i < a.size) {
+        uint32_t code;
+        size_t length;
+
+        if (a.size - i >= 8 && are_printable(bytes + i)) {
+            i += 8;
+            continue;
+        }
+        if (bytes[i] >= 0x20 && bytes[i] < 0x7f) {
+            i++;
+            continue;
+        }
+        length = read_character(bytes + i, a.size - i, &code);
+        if (length == 0 || code < 0xa0 || (code >= 0xfdd0 && code <= 0xfdef) ||
+            (code & 0xfffe) == 0xfffe)
+            return false;
+        i += length;
+    }
+    return true;
+}
+
 bool text_to_u64(struct text a, uint64_t *out_value)
 {
     uint64_t value = 0;

@@ -141,9 +141,54 @@ static void mailboxes_keep_each_senders_order_and_lose_nothing(void **state)
     wakeup_release(&wakeup);
 }
 
+static void clean_text_is_utf8_without_controls_and_noncharacters(void **state)
+{
+    static const struct {
+        const char *text;
+        bool is_clean;
+    } cases[] = {
+        {"", true},
+        {"abc", true},
+        {"abcdefgh ~ABCDEFGH", true},
+        {"abcdefg\x1f", false},
+        {"abcdefg\x7f", false},
+        {"\tabcdefgh", false},
+        {"abcdefgh\x7f", false},
+        {"\xc2\x80", false},
+        {"\xc2\x9f", false},
+        {"\xc2\xa0", true},
+        {"abcdefg\xc3\xa4", true},
+        {"abcdefg\xc3", false},
+        {"\xa4", false},
+        {"\xc0\xaf", false},
+        {"\xe0\x80\xaf", false},
+        {"\xed\x9f\xbf", true},
+        {"\xed\xa0\x80", false},
+        {"\xef\xb7\x8f", true},
+        {"\xef\xb7\x90", false},
+        {"\xef\xbf\xbd", true},
+        {"\xef\xbf\xbe", false},
+        {"\xf0\x9f\x98\x80", true},
+        {"\xf0\x9f\xbf\xbf", false},
+        {"\xf4\x8f\xbf\xbd", true},
+        {"\xf4\x90\x80\x80", false},
+        {"\xf8\x88\x80\x80\x80", false},
+        {"\xff", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (text_is_clean(text_of(cases[i].text)) != cases[i].is_clean)
+            fail_msg("case %zu", i);
+    }
+    assert_false(text_is_clean((struct text){"a\0b", 3}));
+    assert_true(text_is_clean((struct text){NULL, 0}));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(clean_text_is_utf8_without_controls_and_noncharacters),
         cmocka_unit_test(context_is_put_before_the_message),
         cmocka_unit_test(json_strings_escape_quotes_and_controls),
         cmocka_unit_test(buffers_grow_and_stay_terminated),

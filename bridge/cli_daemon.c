@@ -1,0 +1,334 @@
+/*
+ * The commands that concern the daemon and its configuration: serve, check, status, version,
+ * catalog.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include <curl/curl.h>
+#include <librdkafka/rdkafka.h>
+#include <lmdb.h>
+#include <mosquitto.h>
+#include <openssl/crypto.h>
+
+#include "bridge/base/buf.h"
+#include "bridge/base/error.h"
+#include "bridge/base/log.h"
+#include "bridge/cli.h"
+#include "bridge/config.h"
+#include "bridge/serve.h"
+#include "bridge/version.h"
+#include "schemas/catalog.h"
+
+/* ---- serve ---- */
+
+static bool choose_level(const char *name, enum log_level *out_level)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out_level = (enum log_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int run_serve(int argc, char **argv)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"log-format", required_argument, NULL, 'f'},
+                                            {"log-level", required_argument, NULL, 'l'},
+                                            {NULL, 0, NULL, 0}};
+    enum log_format format = LOG_LOGFMT;
+    enum log_level level = LOG_INFO;
+    const char *path = NULL;
+    struct error err = {0};
+    struct config *config;
+    int option;
+    int rc;
+
+    while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+        if (option == 'c')
+            path = optarg;
+        else if (option == 'f' && strcmp(optarg, "json") == 0)
+            format = LOG_JSON;
+        else if (option == 'f' && strcmp(optarg, "logfmt") != 0)
+            return cli_usage_error("serve", "--log-format is logfmt or json");
+        else if (option == 'l' && !choose_level(optarg, &level))
+            return cli_usage_error("serve", "--log-level is debug, info, warn or error");
+        else if (option == '?')
+            return cli_usage_error("serve", "wrong option");
+    }
+    if (optind < argc)
+        return cli_usage_error("serve", "it takes no argument such as %s", argv[optind]);
+    config = cli_load_config(cli_config_path(path), &rc);
+    if (!config)
+        return rc;
+    log_configure(level, format);
+    rc = serve(config, &err);
+    if (rc != EX_OK)
+        log_error("process.failed", log_str("error", err.message));
+    config_free(config);
+    return rc;
+}
+
+const struct command cli_serve = {
+    "serve", "run the bridge until SIGTERM or SIGINT",
+    "usage: close-bridge serve [-c FILE] [--log-format logfmt|json] [--log-level "
+    "debug|info|warn|error]\n"
+    "\n"
+    "Receives webhooks, makes them durable and publishes them, until SIGTERM or SIGINT; then it\n"
+    "finishes what is in flight and exits 0 within ten seconds. The log goes to standard error.\n"
+    "\n"
+    "exit codes: 0 after an orderly end, 66 no configuration file, 69 something it needs is not\n"
+    "there, 78 mistakes in the configuration (all of them are listed).\n"
+    "\n"
+    "example: close-bridge serve -c /etc/close-bridge/close-bridge.yaml\n",
+    run_serve};
+
+/* ---- check ---- */
+
+/* The only option of most commands. -1: fine. */
+static int only_config(const char *command, int argc, char **argv, const char **out_path)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {NULL, 0, NULL, 0}};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+        if (option != 'c')
+            return cli_usage_error(command, "wrong option");
+        *out_path = optarg;
+    }
+    if (optind < argc)
+        return cli_usage_error(command, "it takes no argument such as %s", argv[optind]);
+    return -1;
+}
+
+static int run_check(int argc, char **argv)
+{
+    const char *path = NULL;
+    struct config *config;
+    int rc = only_config("check", argc, argv, &path);
+
+    if (rc >= 0)
+        return rc;
+    path = cli_config_path(path);
+    config = cli_load_config(path, &rc);
+    if (!config)
+        return rc;
+    printf("%s: ok: %zu account%s, %zu topic map entr%s, publishers:%s%s\n", path,
+           config->account_count, config->account_count == 1 ? "" : "s", config->entry_count,
+           config->entry_count == 1 ? "y" : "ies", config->kafka.is_configured ? " kafka" : "",
+           config->mqtt.is_configured ? " mqtt" : "");
+    config_free(config);
+    return EX_OK;
+}
+
+const struct command cli_check = {
+    "check", "list every mistake in a configuration",
+    "usage: close-bridge check [-c FILE]\n"
+    "\n"
+    "Reads the configuration as `serve` would and lists every mistake with its file and line.\n"
+    "Connects to nothing.\n"
+    "\n"
+    "exit codes: 0 no mistakes (there may be warnings), 66 no such file, 78 mistakes.\n"
+    "\n"
+    "example: close-bridge check -c close-bridge.yaml\n",
+    run_check};
+
+/* ---- status ---- */
+
+static size_t keep_body(char *data, size_t size, size_t count, void *context)
+{
+    struct buf *body = context;
+
+    if (body->size < 1024 * 1024)
+        buf_append(body, data, size * count);
+    return size * count;
+}
+
+/* Where a client on this machine reaches the control listener. */
+static void control_url(const struct config *config, char *url, size_t capacity)
+{
+    const char *host = config->control.host ? config->control.host : "localhost";
+
+    if (strcmp(host, "0.0.0.0") == 0)
+        host = "127.0.0.1";
+    if (strcmp(host, "::") == 0)
+        host = "::1";
+    snprintf(url, capacity, strchr(host, ':') ? "http://[%s]:%u/readyz" : "http://%s:%u/readyz",
+             host, config->control.host ? config->control.port : 80U);
+}
+
+static int ask_readiness(const struct config *config)
+{
+    CURL *client = curl_easy_init();
+    struct buf body = {0};
+    char url[320];
+    long status = 0;
+    CURLcode code;
+
+    if (!client)
+        return EX_OSERR;
+    control_url(config, url, sizeof(url));
+    curl_easy_setopt(client, CURLOPT_URL, url);
+    curl_easy_setopt(client, CURLOPT_TIMEOUT_MS, 5000L);
+    curl_easy_setopt(client, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(client, CURLOPT_PROXY, "");
+    curl_easy_setopt(client, CURLOPT_WRITEFUNCTION, keep_body);
+    curl_easy_setopt(client, CURLOPT_WRITEDATA, &body);
+    if (config->control.socket_path)
+        curl_easy_setopt(client, CURLOPT_UNIX_SOCKET_PATH, config->control.socket_path);
+    code = curl_easy_perform(client);
+    curl_easy_getinfo(client, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_cleanup(client);
+    if (code != CURLE_OK)
+        fprintf(stderr, "close-bridge status: no bridge answers at %s: %s\n",
+                config->control.socket_path ? config->control.socket_path : url,
+                curl_easy_strerror(code));
+    else
+        printf("%s\n", buf_text(&body).data);
+    buf_release(&body);
+    return code == CURLE_OK && status == 200 ? EX_OK : EX_UNAVAILABLE;
+}
+
+static int run_status(int argc, char **argv)
+{
+    const char *path = NULL;
+    struct config *config;
+    int rc = only_config("status", argc, argv, &path);
+
+    if (rc >= 0)
+        return rc;
+    config = cli_load_config(cli_config_path(path), &rc);
+    if (!config)
+        return rc;
+    rc = ask_readiness(config);
+    config_free(config);
+    return rc;
+}
+
+const struct command cli_status = {
+    "status", "ask the running bridge whether it accepts events",
+    "usage: close-bridge status [-c FILE]\n"
+    "\n"
+    "Asks /readyz on the control listener that the configuration names and prints the answer.\n"
+    "\n"
+    "exit codes: 0 events are accepted, 69 they are not, or no bridge answers, 66 and 78 as for "
+    "check.\n",
+    run_status};
+
+/* ---- catalog ---- */
+
+static void print_json(const char *category)
+{
+    struct buf json = {0};
+
+    for (size_t i = 0; i < catalog_size; i++) {
+        const struct catalog_pair *pair = &catalog_pairs[i];
+        const struct {
+            const char *key;
+            const char *value;
+        } members[] = {{"category", pair->category}, {"label", pair->label},
+                       {"group", pair->group},       {"object_type", pair->object_type},
+                       {"action", pair->action},     {"status", catalog_status_name(pair->status)}};
+
+        if (category && strcmp(category, pair->category) != 0)
+            continue;
+        buf_append_string(&json, json.size ? ",\n {" : "[{");
+        for (size_t m = 0; m < sizeof(members) / sizeof(members[0]); m++) {
+            buf_printf(&json, "%s\"%s\":", m ? "," : "", members[m].key);
+            buf_append_json_string(&json, text_of(members[m].value));
+        }
+        buf_append_char(&json, '}');
+    }
+    puts(json.size ? json.data : "[");
+    puts("]");
+    buf_release(&json);
+}
+
+static void print_table(const char *category)
+{
+    printf("%-20s %-40s %-32s %-12s %s\n", "CATEGORY", "LABEL", "OBJECT TYPE", "ACTION", "STATUS");
+    for (size_t i = 0; i < catalog_size; i++) {
+        const struct catalog_pair *pair = &catalog_pairs[i];
+
+        if (!category || strcmp(category, pair->category) == 0)
+            printf("%-20s %-40s %-32s %-12s %s\n", pair->category, pair->label, pair->object_type,
+                   pair->action, catalog_status_name(pair->status));
+    }
+}
+
+static bool is_category(const char *name)
+{
+    for (size_t i = 0; i < catalog_size; i++) {
+        if (strcmp(catalog_pairs[i].category, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int run_catalog(int argc, char **argv)
+{
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"category", required_argument, NULL, 'k'},
+                                            {NULL, 0, NULL, 0}};
+    const char *category = NULL;
+    bool as_json = false;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'j')
+            as_json = true;
+        else if (option == 'k')
+            category = optarg;
+        else
+            return cli_usage_error("catalog", "wrong option");
+    }
+    if (optind < argc)
+        return cli_usage_error("catalog", "it takes no argument such as %s", argv[optind]);
+    if (category && !is_category(category))
+        return cli_usage_error("catalog", "there is no category %s", category);
+    if (as_json)
+        print_json(category);
+    else
+        print_table(category);
+    return EX_OK;
+}
+
+const struct command cli_catalog = {
+    "catalog", "print the events that Close has",
+    "usage: close-bridge catalog [--json] [--category CATEGORY]\n"
+    "\n"
+    "Prints every pair of object type and action with its category, label, group and status.\n"
+    "Wildcards in the topic map leave out pairs that are disputed or discouraged: name those.\n",
+    run_catalog};
+
+/* ---- version ---- */
+
+static int run_version(int argc, char **argv)
+{
+    int major;
+    int minor;
+    int revision;
+
+    if (argc > 1)
+        return cli_usage_error("version", "it takes no argument such as %s", argv[1]);
+    printf("close-bridge %s\n", CLOSE_BRIDGE_VERSION);
+    mosquitto_lib_version(&major, &minor, &revision);
+    printf("librdkafka %s\nlibmosquitto %d.%d.%d\n", rd_kafka_version_str(), major, minor,
+           revision);
+    mdb_version(&major, &minor, &revision);
+    printf("LMDB %d.%d.%d\n%s\nlibcurl %s\n", major, minor, revision,
+           OpenSSL_version(OPENSSL_VERSION), curl_version_info(CURLVERSION_NOW)->version);
+    return EX_OK;
+}
+
+const struct command cli_version = {"version", "print the versions of the bridge and its libraries",
+                                    "usage: close-bridge version\n", run_version};

@@ -1,0 +1,296 @@
+#include "bridge/serve.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "bridge/base/buf.h"
+#include "bridge/base/clock.h"
+#include "bridge/base/error.h"
+#include "bridge/base/log.h"
+#include "bridge/config.h"
+#include "bridge/control.h"
+#include "bridge/delivery.h"
+#include "bridge/dispatcher.h"
+#include "bridge/journal.h"
+#include "bridge/metrics.h"
+#include "bridge/topic_map.h"
+#include "bridge/version.h"
+#include "bridge/webhook.h"
+
+enum {
+    /* Together below the ten seconds in which a stop has to end. */
+    ANSWERS_MS = 3000,
+    DELIVERIES_MS = 3000,
+    MAX_REMOVED = 16,
+};
+
+static const char *const publisher_names[PUBLISHER_COUNT] = {"kafka", "mqtt"};
+
+struct daemon {
+    const struct config *config;
+    const struct clock *clock;
+    struct metrics *metrics;
+    struct journal *journal; /* NULL in broker mode */
+    struct dispatcher *dispatcher;
+    struct webhook *webhook;
+    struct control *control;
+    char removed[MAX_REMOVED]
+                [64]; /* publishers that the journal knows and the configuration does not */
+    size_t removed_count;
+};
+
+/* ---- state, for the listeners ---- */
+
+static const char *trouble(void *context)
+{
+    const struct daemon *daemon = context;
+    struct journal_numbers numbers;
+
+    if (!daemon->journal)
+        return dispatcher_trouble(daemon->dispatcher);
+    journal_numbers(daemon->journal, &numbers);
+    return numbers.trouble;
+}
+
+static void append_journal(const struct daemon *daemon, struct buf *json)
+{
+    struct journal_numbers numbers;
+
+    if (!daemon->journal)
+        return;
+    journal_numbers(daemon->journal, &numbers);
+    buf_printf(json, ",\"journal\":{\"bytes\":%llu,\"max_bytes\":%llu,\"dead_letters\":%llu}",
+               (unsigned long long)numbers.bytes, (unsigned long long)numbers.max_bytes,
+               (unsigned long long)numbers.dead_count);
+}
+
+static void append_publishers(const struct daemon *daemon, struct buf *json)
+{
+    const char *comma = "";
+
+    buf_append_string(json, ",\"publishers\":{");
+    for (int p = 0; p < PUBLISHER_COUNT; p++) {
+        if (!dispatcher_is_configured(daemon->dispatcher, p))
+            continue;
+        buf_printf(json, "%s\"%s\":\"%s\"", comma, publisher_names[p],
+                   dispatcher_is_down(daemon->dispatcher, p) ? "down" : "up");
+        comma = ",";
+    }
+    for (size_t i = 0; i < daemon->removed_count; i++) {
+        buf_append_string(json, comma);
+        buf_append_json_string(json, text_of(daemon->removed[i]));
+        buf_append_string(json, ":\"removed\"");
+        comma = ",";
+    }
+    buf_append_char(json, '}');
+}
+
+static bool readiness(void *context, struct buf *json)
+{
+    const struct daemon *daemon = context;
+    const char *reason = trouble(context);
+
+    buf_printf(json, "{\"status\":\"%s\"", reason ? "not_ready" : "ready");
+    if (reason) {
+        buf_append_string(json, ",\"reason\":");
+        buf_append_json_string(json, text_of(reason));
+    }
+    buf_printf(json, ",\"acknowledge\":\"%s\"", daemon->journal ? "journal" : "broker");
+    append_journal(daemon, json);
+    append_publishers(daemon, json);
+    buf_append_char(json, '}');
+    return !reason;
+}
+
+static void set_gauge(const struct daemon *daemon, const char *name, const char *help,
+                      uint64_t value)
+{
+    metric_set(metrics_get(daemon->metrics, METRIC_GAUGE, name, help, ""), (int64_t)value);
+}
+
+static void collect(void *context)
+{
+    const struct daemon *daemon = context;
+    struct journal_numbers numbers;
+
+    journal_numbers(daemon->journal, &numbers);
+    set_gauge(daemon, "journal_bytes", "Space in use in the journal.", numbers.bytes);
+    set_gauge(daemon, "journal_max_bytes", "Space that the journal may use.", numbers.max_bytes);
+    set_gauge(daemon, "dedupe_window_seconds", "How far back duplicates are recognised.",
+              (uint64_t)numbers.dedupe_window_s);
+    set_gauge(daemon, "journal_dead_letters", "Dead letters kept in the journal.",
+              numbers.dead_count);
+    metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_conflicts_total",
+                           "Events with the id and date of another one, but other bytes.", ""),
+               (int64_t)numbers.conflicts);
+    metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "journal_damaged_records_total",
+                           "Records of the journal that were passed over because they are damaged.",
+                           ""),
+               (int64_t)numbers.damaged);
+}
+
+/* ---- start ---- */
+
+static void guard_secrets(void)
+{
+#if !defined(__SANITIZE_ADDRESS__) /* its leak checker attaches to the process */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    if (geteuid() == 0)
+        log_warn("process.is_root", log_str("action", "no root rights are needed: run it as a user "
+                                                      "of its own"));
+}
+
+static void visit_cursor(void *context, const char *publisher, uint64_t seq)
+{
+    struct daemon *daemon = context;
+
+    (void)seq;
+    for (int p = 0; p < PUBLISHER_COUNT; p++) {
+        if (strcmp(publisher, publisher_names[p]) == 0 &&
+            dispatcher_is_configured(daemon->dispatcher, p))
+            return;
+    }
+    if (daemon->removed_count == MAX_REMOVED)
+        return;
+    strncpy(daemon->removed[daemon->removed_count++], publisher, sizeof(daemon->removed[0]) - 1);
+    log_warn("publisher.removed", log_str("publisher", publisher),
+             log_str("action", "it is not configured any more; its events are kept for it"));
+}
+
+static int open_journal(struct daemon *daemon, struct error *err)
+{
+    const struct config *config = daemon->config;
+    struct journal_options options = {.path = config->journal.path,
+                                      .max_size = config->journal.max_size,
+                                      .retention_ms = config->journal.retention_ms,
+                                      .dedupe_window_ms = config->journal.dedupe_window_ms,
+                                      .dedupe_max = config->journal.dedupe_max};
+
+    if (config->journal.acknowledge != ACKNOWLEDGE_JOURNAL)
+        return 0;
+    daemon->journal = journal_open(&options, daemon->clock, err);
+    if (!daemon->journal)
+        return -1;
+    metrics_on_scrape(daemon->metrics, collect, daemon);
+    return 0;
+}
+
+static int start_delivery(struct daemon *daemon, struct error *err)
+{
+    daemon->dispatcher = dispatcher_open(&(struct dispatcher_options){.config = daemon->config,
+                                                                      .journal = daemon->journal,
+                                                                      .clock = daemon->clock,
+                                                                      .metrics = daemon->metrics},
+                                         err);
+    if (!daemon->dispatcher)
+        return -1;
+    if (daemon->journal) {
+        journal_visit_cursors(daemon->journal, visit_cursor, daemon);
+        if (journal_start(daemon->journal, dispatcher_on_stored, daemon->dispatcher, err) < 0)
+            return -1;
+    }
+    return dispatcher_start(daemon->dispatcher, err);
+}
+
+static int start_listeners(struct daemon *daemon, struct error *err)
+{
+    daemon->control = control_start(&(struct control_options){.config = daemon->config,
+                                                              .metrics = daemon->metrics,
+                                                              .clock = daemon->clock,
+                                                              .readiness = readiness,
+                                                              .context = daemon},
+                                    err);
+    if (!daemon->control)
+        return -1;
+    log_info("listener.ready", log_str("listener", "control"),
+             log_str("address", control_address(daemon->control)));
+    daemon->webhook = webhook_start(
+        &(struct webhook_options){.config = daemon->config,
+                                  .intake = daemon->journal ? journal_intake(daemon->journal)
+                                                            : dispatcher_intake(daemon->dispatcher),
+                                  .metrics = daemon->metrics,
+                                  .clock = daemon->clock,
+                                  .trouble = trouble,
+                                  .context = daemon},
+        err);
+    if (!daemon->webhook)
+        return -1;
+    log_info("listener.ready", log_str("listener", "webhook"),
+             log_str("address", webhook_address(daemon->webhook)));
+    return 0;
+}
+
+static int start(struct daemon *daemon, struct error *err)
+{
+    char labels[64] = "";
+
+    metrics_label(labels, sizeof(labels), "version", CLOSE_BRIDGE_VERSION);
+    metric_set(
+        metrics_get(daemon->metrics, METRIC_GAUGE, "build_info", "The version that runs.", labels),
+        1);
+    if (open_journal(daemon, err) < 0 || start_delivery(daemon, err) < 0)
+        return -1;
+    return start_listeners(daemon, err);
+}
+
+/* ---- stop ---- */
+
+static void stop(struct daemon *daemon)
+{
+    bool all_settled = true;
+
+    webhook_drain(daemon->webhook);
+    webhook_stop(daemon->webhook, ANSWERS_MS);
+    if (daemon->dispatcher)
+        all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
+    control_stop(daemon->control);
+    journal_close(daemon->journal);
+    dispatcher_close(daemon->dispatcher);
+    metrics_free(daemon->metrics);
+    log_info("process.stopped",
+             log_str("left", all_settled ? "nothing"
+                             : daemon->journal
+                                 ? "events in the journal, published after the next start"
+                                 : "events that were answered 503"));
+}
+
+static void wait_for_signal(const sigset_t *signals)
+{
+    int number = 0;
+
+    while (sigwait(signals, &number) != 0)
+        ;
+    log_info("process.stopping", log_str("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+}
+
+int serve(const struct config *config, struct error *err)
+{
+    struct daemon daemon = {.config = config, .clock = &clock_system, .metrics = metrics_new()};
+    sigset_t signals;
+    int rc;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN); /* TRAPS H19 */
+    guard_secrets();
+    log_info("process.starting", log_str("version", CLOSE_BRIDGE_VERSION),
+             log_str("config", config->path),
+             log_str("acknowledge",
+                     config->journal.acknowledge == ACKNOWLEDGE_JOURNAL ? "journal" : "broker"));
+    rc = start(&daemon, err);
+    if (rc == 0)
+        wait_for_signal(&signals);
+    stop(&daemon);
+    if (rc == 0)
+        return EX_OK;
+    return err->kind == ERROR_CONFIG ? EX_CONFIG : EX_UNAVAILABLE;
+}

@@ -1,0 +1,88 @@
+"""Child processes of the tests: started with a log file, waited for with a deadline, never left behind."""
+import os
+import signal
+import socket
+import subprocess
+import time
+
+
+class Gone(Exception):
+    """The process ended although it should run."""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, timeout, what, interval=0.02):
+    """Polls `condition` until it returns something true and returns that; fails after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
+        time.sleep(interval)
+
+
+class Process:
+    """A command that runs in the background with its output in a file."""
+
+    def __init__(self, name, command, log_path, env=None, cwd=None):
+        self.name = name
+        self.command = [str(part) for part in command]
+        self.log_path = log_path
+        self.env = env
+        self.cwd = cwd
+        self.child = None
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.child = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                          env={**os.environ, **(self.env or {})}, cwd=self.cwd)
+        return self
+
+    @property
+    def is_running(self):
+        return self.child is not None and self.child.poll() is None
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    def log(self):
+        with open(self.log_path, errors="replace") as log:
+            return log.read()
+
+    def check(self):
+        if not self.is_running:
+            code = self.child.returncode if self.child else None
+            raise Gone(f"{self.name} is not running (exit code {code}):\n{self.log()[-4000:]}")
+
+    def signal(self, number):
+        self.child.send_signal(number)
+
+    def pause(self):
+        self.signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.signal(signal.SIGCONT)
+
+    def kill(self):
+        if self.is_running:
+            self.child.kill()
+            self.child.wait()
+
+    def stop(self, timeout=15):
+        """SIGTERM; returns the exit code. SIGKILL when it does not end."""
+        if not self.is_running:
+            return self.child.returncode if self.child else None
+        self.child.terminate()
+        try:
+            return self.child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} does not end within {timeout} s of SIGTERM:\n{self.log()[-4000:]}")
