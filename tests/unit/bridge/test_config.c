@@ -121,6 +121,27 @@ static void the_documented_example_loads(void **state)
     buf_release(&messages);
 }
 
+/* It shows the defaults: what it sets must be what is set without it. */
+static void the_packaged_example_loads(void **state)
+{
+    struct buf messages = {0};
+    struct config *config;
+
+    (void)state;
+    setenv("CLOSE_SIGNATURE_KEY", KEY, 1);
+    setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092", 1);
+    setenv("MQTT_URL", "mqtts://broker", 1);
+    config = config_load(PACKAGING "/close-bridge.yaml", &messages);
+    assert_string_equal(messages.data ? messages.data : "", "");
+    assert_non_null(config);
+    assert_int_equal(config->accounts[0].signature_key_count, 1);
+    assert_string_equal(config->kafka_options.properties[0].value, "kafka:9092");
+    assert_int_equal(config->mqtt_options.port, 8883);
+    assert_int_equal(config->journal.dedupe_max, 2000000);
+    assert_int_equal(config->entry_count, 4);
+    config_free(config);
+}
+
 static void defaults_are_those_of_the_contract(void **state)
 {
     struct config *config =
@@ -893,6 +914,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_documented_example_loads),
+        cmocka_unit_test(the_packaged_example_loads),
         cmocka_unit_test(defaults_are_those_of_the_contract),
         cmocka_unit_test(values_are_written_in_many_ways),
         cmocka_unit_test(files_that_are_not_a_configuration_are_refused),
