@@ -148,6 +148,12 @@ static void check_account_of(struct config_loader *loader, size_t index)
                           "no account of this name is configured");
 }
 
+/* A publisher that is there but wrong was reported. */
+static bool has_publisher(struct config_loader *loader, const char *name)
+{
+    return config_node_get(config_node_get(loader->root, "publishers"), name) != NULL;
+}
+
 static void check_entries(struct config_loader *loader)
 {
     const struct config *config = loader->config;
@@ -155,10 +161,10 @@ static void check_entries(struct config_loader *loader)
     for (size_t i = 0; i < config->entry_count; i++) {
         const struct config_entry *entry = &config->entries[i];
 
-        if (entry->kafka.is_configured && !config->kafka.is_configured)
+        if (entry->kafka.is_configured && !has_publisher(loader, "kafka"))
             config_report_mistake(loader->report, item(loader, "topic_map", i), "kafka",
                                   "publishers.kafka is not configured");
-        if (entry->mqtt.is_configured && !config->mqtt.is_configured)
+        if (entry->mqtt.is_configured && !has_publisher(loader, "mqtt"))
             config_report_mistake(loader->report, item(loader, "topic_map", i), "mqtt",
                                   "publishers.mqtt is not configured");
         check_account_of(loader, i);
@@ -178,11 +184,11 @@ static void check_publishers(struct config_loader *loader)
         uses_kafka = uses_kafka || config->entries[i].kafka.is_configured;
         uses_mqtt = uses_mqtt || config->entries[i].mqtt.is_configured;
     }
-    if (!config->kafka.is_configured && !config->mqtt.is_configured &&
-        !config_node_get(config_node_get(loader->root, "publishers"), "kafka") &&
-        !config_node_get(config_node_get(loader->root, "publishers"), "mqtt"))
+    if (!has_publisher(loader, "kafka") && !has_publisher(loader, "mqtt"))
         config_report_mistake(loader->report, loader->root, "publishers",
                               "none is configured: kafka or mqtt is needed");
+    if (config->entry_count == 0)
+        return; /* reported */
     if (config->kafka.is_configured && !uses_kafka)
         config_report_warning(loader->report, loader->root, "publishers.kafka",
                               "no entry of topic_map publishes to it");
@@ -199,7 +205,7 @@ static void check_dead_letters(struct config_loader *loader)
 
     if (!config->dead_letter_topic)
         return;
-    if (!config->kafka.is_configured)
+    if (!has_publisher(loader, "kafka"))
         config_report_mistake(loader->report, loader->root, "dead_letters.kafka",
                               "publishers.kafka is not configured");
     topic = topic_template_compile(text_of(config->dead_letter_topic), TOPIC_KAFKA, &err);

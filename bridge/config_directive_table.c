@@ -95,6 +95,8 @@ const struct directive config_directives[] = {
     {"publishers.kafka.retry_for", DIRECTIVE_DURATION, AT(kafka.retry_for_ms),
      .default_value = "24h", .max = 90 * DAY,
      .help = "How long a refused topic is tried before its records are dead letters."},
+    {"publishers.kafka.create_topics", DIRECTIVE_CUSTOM, .parse = config_parse_create_topics,
+     .help = "false: topics are made by their owner or by the broker."},
 
     {"publishers.mqtt.url", DIRECTIVE_CUSTOM, .parse = config_parse_mqtt_url, .is_required = true,
      .help = "mqtt://HOST[:1883] or mqtts://HOST[:8883]."},

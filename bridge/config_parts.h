@@ -37,6 +37,8 @@ int config_parse_health_path(struct config_loader *loader, const char *value, vo
 /* publishers: config_publishers.c */
 void config_load_kafka(struct config_loader *loader, const struct config_node *node, void *base);
 void config_load_mqtt(struct config_loader *loader, const struct config_node *node, void *base);
+int config_parse_create_topics(struct config_loader *loader, const char *value, void *base,
+                               struct error *err);
 int config_parse_mqtt_url(struct config_loader *loader, const char *value, void *base,
                           struct error *err);
 int config_parse_mqtt_version(struct config_loader *loader, const char *value, void *base,

@@ -105,6 +105,22 @@ static void check_kafka(struct config_loader *loader, const struct config_node *
     kafka_options_check(options, report_property, loader);
 }
 
+int config_parse_create_topics(struct config_loader *loader, const char *value, void *base,
+                               struct error *err)
+{
+    bool is_wanted;
+
+    (void)loader;
+    (void)base;
+    if (config_value_bool(text_of(value), &is_wanted, err) != 0)
+        return -1;
+    if (is_wanted)
+        return error_set(err, ERROR_CONFIG,
+                         "cannot be had: this version does not create topics; create them, or let "
+                         "the broker do it (auto.create.topics.enable)");
+    return 0;
+}
+
 void config_load_kafka(struct config_loader *loader, const struct config_node *node, void *base)
 {
     struct config *config = base;

@@ -10,7 +10,7 @@
 #include "bridge/base/text.h"
 #include "bridge/config_node.h"
 
-enum { LINES_MAX = 1000 };
+enum { LINES_MAX = 1000, CUT_MIN = 8, HIDDEN_MIN = 4 };
 
 struct config_report_line {
     int line;
@@ -56,8 +56,9 @@ static void keep(struct config_report *report, int line, struct buf *text)
     report->count++;
 }
 
-/* The deepest node on the way from `node` along `key`. */
-static const struct config_node *deepest(const struct config_node *node, const char *key)
+/* The deepest node on the way from `node` along `key`; `*out_is_whole` when that is all of it. */
+static const struct config_node *deepest(const struct config_node *node, const char *key,
+                                         bool *out_is_whole)
 {
     while (key && *key) {
         size_t size = strcspn(key, ".");
@@ -70,14 +71,57 @@ static const struct config_node *deepest(const struct config_node *node, const c
         node = child;
         key += size + (key[size] == '.');
     }
+    *out_is_whole = !key || !*key;
     return node;
 }
 
-static void append_message(struct buf *text, const char *fmt, va_list args)
+/* How much of what stands at `at` is `value`, which a sentence may have cut. */
+static size_t shown_of(const char *at, const char *value)
+{
+    size_t size = 0;
+
+    while (value[size] && at[size] == value[size])
+        size++;
+    return value[size] == '\0' || size >= CUT_MIN ? size : 0;
+}
+
+/* Hides what came from outside: sentences made elsewhere repeat what they were given. */
+static void hide(char *message, const char *value)
+{
+    char *to = message;
+
+    if (strlen(value) < HIDDEN_MIN)
+        return; /* no secret, but half the words of a sentence */
+    for (const char *from = message; *from;) {
+        size_t size = shown_of(from, value);
+
+        /* In place: it must not become longer. */
+        if (size) {
+            *to++ = '*';
+            from += size;
+        } else {
+            *to++ = *from++;
+        }
+    }
+    *to = '\0';
+}
+
+static void hide_values(char *message, const struct config_node *node)
+{
+    if (node->is_substituted)
+        hide(message, node->text);
+    for (size_t i = 0; i < node->count; i++)
+        hide_values(message, node->items[i]);
+}
+
+static void append_message(struct buf *text, const struct config_node *about, const char *fmt,
+                           va_list args)
 {
     char message[1024];
 
     vsnprintf(message, sizeof(message), fmt, args);
+    if (about)
+        hide_values(message, about);
     for (char *c = message; *c; c++) {
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             *c = '?';
@@ -88,11 +132,12 @@ static void append_message(struct buf *text, const char *fmt, va_list args)
 static void add(struct config_report *report, const char *severity, const struct config_node *node,
                 const char *key, const char *fmt, va_list args)
 {
-    int line = deepest(node, key)->line;
+    bool is_whole;
+    const struct config_node *about = deepest(node, key, &is_whole);
     struct buf text = {0};
     size_t start;
 
-    buf_printf(&text, "%s:%d: %s", report->file, line, severity);
+    buf_printf(&text, "%s:%d: %s", report->file, about->line, severity);
     start = text.size;
     config_node_append_path(node, &text);
     if (key) {
@@ -102,8 +147,8 @@ static void add(struct config_report *report, const char *severity, const struct
     }
     if (text.size > start)
         buf_append_string(&text, ": ");
-    append_message(&text, fmt, args);
-    keep(report, line, &text);
+    append_message(&text, is_whole ? about : NULL, fmt, args);
+    keep(report, about->line, &text);
 }
 
 void config_report_mistake(struct config_report *report, const struct config_node *node,
@@ -135,7 +180,7 @@ void config_report_line(struct config_report *report, int line, const char *fmt,
     report->mistakes++;
     buf_printf(&text, "%s:%d: ", report->file, line);
     va_start(args, fmt);
-    append_message(&text, fmt, args);
+    append_message(&text, NULL, fmt, args);
     va_end(args);
     keep(report, line, &text);
 }

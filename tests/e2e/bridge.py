@@ -16,10 +16,12 @@ BINARY = pathlib.Path(os.environ.get("CLOSE_BRIDGE_BINARY", ROOT / "build/debug/
 KEY = "8c1f6a3e5d2b4790a1c3e5f70918273645546372819fa0b1c2d3e4f5a6b7c8d9"
 STOPS_WITHIN = 10  # seconds, DESIGN: a stop ends in this time
 REPORTS = re.compile(r"ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed")
+SUPPORT = ROOT / "tests" / "support"
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:exitcode=99",
+    "LSAN_OPTIONS": f"suppressions={SUPPORT / 'lsan.supp'}:print_suppressions=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",
-    "TSAN_OPTIONS": "exitcode=99",
+    "TSAN_OPTIONS": "exitcode=99:history_size=5",
 }
 
 

@@ -1,4 +1,5 @@
 """What Close delivers twice is published once: DESIGN section 5."""
+import concurrent.futures
 import json
 
 import pytest
@@ -72,3 +73,11 @@ def test_accounts_do_not_share_marks(make_bridge, kafka, topic):
     event = bridge.event()
     for name, status in (("main", "accepted"), ("second", "accepted"), ("main", "duplicate"), ("second", "duplicate")):
         assert bridge.post_signed(event, account=name).json["status"] == status
+
+
+def test_many_at_once_are_accepted_once(running, kafka, topic):
+    event = running.event()
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(lambda _: post(running, event), range(16)))
+    assert sorted(statuses) == ["accepted"] + ["duplicate"] * 15
+    assert published(running, kafka, topic, 1) == [event["id"]]

@@ -1,6 +1,7 @@
 """What consumers get: DESIGN section 6."""
 import datetime
 import json
+import threading
 
 import msgpack
 import pytest
@@ -74,6 +75,49 @@ def test_raw_is_the_whole_body(kafka, mosquitto, make_bridge, payload, topic):
         assert bridge.post_signed(body).status == 200
     assert [record.value for record in kafka.read(topic, count=2)] == [wire, odd]
     assert [message.payload for message in subscriber.wait(2)] == [wire, odd]
+
+
+def test_qos_and_retain_are_what_the_map_says(kafka, mosquitto, make_bridge, topic):
+    bridge = make_bridge(None, mosquitto.start())
+    bridge.start(topic_map=[{"object_type": "lead", "mqtt": {"topic": topic, "qos": 2, "retain": True}}])
+    assert bridge.post_signed(bridge.event()).status == 200
+    bridge.wait_published("mqtt", 1)
+    [message] = mosquitto.subscribe(topic).wait(1)  # retained: it comes although it was published before
+    assert (message.qos, message.retain) == (2, True)
+
+
+def test_the_older_shape_becomes_an_event(kafka, bridge, topic):
+    bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic + ".{object_type}"}}])
+    body = json.dumps({"event": "opportunity.status_change", "subscription_id": "whsub_1", "id": "ev_old",
+                       "timestamp": "2025-01-15T11:00:00.000Z", "data": {"id": "oppo_1", "lead_id": "lead_1"}})
+    assert bridge.post_signed(body.encode()).json["status"] == "accepted"
+    [record] = kafka.read(topic + ".activity.opportunity_status_change", count=1)
+    event = json.loads(record.value)
+    assert (event["id"], event["action"], event["object_id"], event["lead_id"]) == ("ev_old", "created", "oppo_1", "lead_1")
+    assert (record.key, record.headers["ce_id"]) == ("lead_1", "ev_old")
+
+
+def test_what_no_entry_matches_is_ignored_and_leaves_no_mark(kafka, bridge, topic):
+    bridge.start(topic_map=[{"object_type": "lead", "kafka": {"topic": topic}}])
+    event = bridge.event("contact", "created")
+    assert [bridge.post_signed(event).json["status"] for _ in range(2)] == ["ignored", "ignored"]
+    assert bridge.metrics().value("webhooks_total", result="ignored") == 2
+    bridge.terminate()
+    bridge.start(topic_map=[{"object_type": "contact", "kafka": {"topic": topic}}])
+    assert bridge.post_signed(event).json["status"] == "accepted"
+    assert [record.event_id for record in kafka.read(topic, count=1)] == [event["id"]]
+
+
+def test_an_authentic_body_that_is_no_event_is_kept_and_copied(kafka, bridge, topic):
+    bridge.start(dead_letters={"kafka": {"topic": topic + "-dead"}}, topic_map=routes_kafka(topic))
+    bodies = [b"tru", b'{"event": {"id": "ev_1", "object_type": "../x", "action": "created"}}', b"", b"[1,2}"]
+    for body in bodies:
+        assert bridge.post_signed(body).json["status"] == "dead_lettered", body
+    records = kafka.read(topic + "-dead", count=len(bodies))
+    assert sorted(record.value for record in records) == sorted(bodies)
+    assert bridge.readyz().json["journal"]["dead_letters"] == len(bodies)
+    bridge.restart()
+    assert bridge.readyz().json["journal"]["dead_letters"] == len(bodies)
 
 
 def test_a_structured_cloudevent_is_complete(kafka, bridge, payload, topic):
@@ -198,16 +242,27 @@ def test_every_entry_that_matches_publishes_and_the_fallback_only_the_rest(kafka
         assert sorted(record.event_id for record in kafka.read_all(name)) == sorted(events[want]["id"] for want in wants)
 
 
-def test_the_order_of_a_lead_is_kept(kafka, bridge, topic):
-    bridge.start(topic_map=routes_kafka(topic))
-    leads = [bridge.maker.id("lead", 43) for _ in range(5)]
-    sent = {lead: [] for lead in leads}
-    for number in range(500):
-        lead = leads[number % 5]
-        event = bridge.event("lead", "updated", lead_id=lead)
-        assert bridge.close.post(event).status == 200
-        sent[lead].append(event["id"])
-    came = {lead: [] for lead in leads}
-    for record in sorted(kafka.read(topic, count=500), key=lambda record: (record.partition, record.offset)):
-        came[record.key].append(record.event_id)
-    assert came == sent
+def test_the_order_of_a_lead_is_kept(kafka, mosquitto, make_bridge, topic):
+    bridge = make_bridge(kafka, mosquitto.start()).start(topic_map=routes(topic))
+    subscriber = mosquitto.subscribe(topic + "/#")
+    sent = {bridge.maker.id("lead", 43): [] for _ in range(8)}
+
+    def send(lead):
+        for _ in range(100):
+            event = bridge.event("lead", "updated", lead_id=lead)
+            assert bridge.close.post(event).status == 200
+            sent[lead].append(event["id"])
+
+    threads = [threading.Thread(target=send, args=(lead,)) for lead in sent]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    records = {lead: [] for lead in sent}
+    for record in kafka.read(topic, count=800):
+        records[record.key].append(record.event_id)
+    assert records == sent
+    messages = {lead: [] for lead in sent}
+    for message in subscriber.wait(800):
+        messages[json.loads(message.payload)["lead_id"]].append(message.event_id)
+    assert messages == sent

@@ -77,6 +77,11 @@ def test_header_names_and_hex_digits_may_be_in_any_case(running):
         assert (answer.status, answer.json["status"]) == (200, "accepted")
 
 
+def test_a_retry_of_seventy_hours_ago_is_accepted(running):
+    answer = running.post_signed(running.event(), timestamp=int(time.time()) - 70 * 3600)
+    assert (answer.status, answer.json["status"]) == (200, "accepted")
+
+
 def test_every_key_of_the_account_is_tried_and_none_of_another(make_bridge, kafka, topic):
     bridge = make_bridge(kafka)
     third = "11" * 32
