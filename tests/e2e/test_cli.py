@@ -1,0 +1,101 @@
+"""The command line and its exit codes (sysexits): DESIGN section 7."""
+import json
+
+import pytest
+
+from tests.peers.close_simulator import catalog
+
+USAGE, NOINPUT, UNAVAILABLE, NOPERM, CONFIG = 64, 66, 69, 77, 78
+
+
+@pytest.fixture
+def settings(topic):
+    return {"topic_map": [{"object_type": "*", "kafka": {"topic": topic}}]}
+
+
+def test_version_and_help(bridge):
+    version = bridge.run("version")
+    assert version.returncode == 0 and version.stdout.strip()
+    assert bridge.run("--version").stdout == version.stdout
+    assert bridge.run("--help").returncode == 0
+    for command in ("serve", "check", "send", "status", "catalog", "version"):
+        done = bridge.run(command, "--help")
+        assert (done.returncode, "usage:" in done.stdout) == (0, True), command
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["serve", "--no-such-option"], ["check", "one", "two"],
+                                       ["send", "--account"]])
+def test_what_is_not_understood_is_a_usage_error(bridge, arguments):
+    done = bridge.run(*arguments)
+    assert done.returncode == USAGE
+    assert done.stderr and not done.stdout
+
+
+def test_check_accepts_a_good_file(bridge, settings):
+    bridge.configure(**settings)
+    done = bridge.run("check", "-c", bridge.config_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_check_names_every_mistake_with_its_line(bridge):
+    bridge.config_path.write_text(
+        "listen: {address: nonsense}\n"                                   # 1
+        "jurnal: {}\n"                                                    # 2
+        "accounts:\n"                                                     # 3
+        "  - {name: main, signature_keys: [abc], sync: manual}\n"         # 4
+        "publishers:\n"                                                   # 5
+        "  kafka: {bootstrap.servers: '${NOT_SET_ANYWHERE}'}\n"           # 6
+        "topic_map:\n"                                                    # 7
+        "  - {object_type: lead, kafka: {topic: 'bad topic'}}\n")         # 8
+    done = bridge.run("check", "-c", bridge.config_path)
+    assert done.returncode == CONFIG
+    for line in (1, 2, 4, 6, 8):
+        assert f"{bridge.config_path.name}:{line}:" in done.stderr, done.stderr
+    assert bridge.run("serve", "-c", bridge.config_path).returncode == CONFIG
+
+
+def test_a_file_that_is_not_there(bridge):
+    for command in ("check", "serve", "send"):
+        done = bridge.run(command, "-c", "not-there.yaml")
+        assert done.returncode == NOINPUT
+        assert "not-there.yaml" in done.stderr
+
+
+def test_check_does_not_print_secrets(bridge, settings):
+    settings["control"] = {"token": "${SECRET_TOKEN}", "nonsense": 1}
+    bridge.configure(**settings)
+    done = bridge.run("check", "-c", bridge.config_path, env={"SECRET_TOKEN": "hush-hush-hush-hush"})
+    assert done.returncode == CONFIG
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_send_signs_and_posts_an_event_that_is_marked_as_a_test(bridge, kafka, topic, settings):
+    bridge.start(**settings)
+    url = f"http://{bridge.address}/webhooks/main"
+    done = bridge.run("send", "-c", bridge.config_path, "--url", url, "--object-type", "opportunity",
+                      "--action", "updated", "--lead", "lead_sent", "--event-id", "ev_sent")
+    assert done.returncode == 0, done.stderr
+    [record] = kafka.read(topic, count=1)
+    assert record.headers["ce_closetest"] == "true"
+    assert (record.key, record.event_id, record.headers["ce_type"]) == (
+        "lead_sent", "ev_sent", "com.close.opportunity.updated")
+
+
+def test_send_tells_when_nobody_answers_or_the_signature_is_refused(bridge, make_bridge, kafka, settings):
+    bridge.start(**settings)
+    url = f"http://{bridge.address}/webhooks/main"
+    other = make_bridge(kafka, name="other")
+    other.config["accounts"][0]["signature_keys"] = ["00" * 32]
+    other.configure(**settings)
+    assert bridge.run("send", "-c", other.config_path, "--url", url).returncode == NOPERM
+    bridge.terminate()
+    assert bridge.run("send", "-c", bridge.config_path, "--url", url).returncode == UNAVAILABLE
+
+
+def test_the_catalog_as_json_is_the_table(bridge):
+    done = bridge.run("catalog", "--json")
+    assert done.returncode == 0
+    rows = json.loads(done.stdout)
+    assert all(set(row) == {"category", "label", "group", "object_type", "action", "status"} for row in rows)
+    assert {(row["object_type"], row["action"]) for row in rows} == {
+        (pair.object_type, pair.action) for pair in catalog()}
