@@ -324,8 +324,6 @@ static bool apply_row(struct config_loader *loader, const struct directive *row,
 {
     struct value value = {loader, row, node, node->text, base};
 
-    if (config_node_get(node->parent, node->key) != node)
-        return true; /* repeated: reported already, the first one counts */
     if (row->type == DIRECTIVE_NODE)
         row->load(loader, node, base);
     else if (config_expect_value(loader, node))
@@ -339,6 +337,8 @@ bool config_directives_apply_key(struct config_loader *loader, const struct conf
     const struct directive *row;
     char path[PATH_SIZE];
 
+    if (node->is_repeated)
+        return true;
     if (strpbrk(node->key, ".["))
         return false;
     snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "." : "", node->key);
