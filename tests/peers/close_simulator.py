@@ -186,6 +186,9 @@ class Close:
             self.local.connection = connection
         return connection
 
+    def forget_connections(self):
+        self.local = threading.local()
+
     def post_body(self, body, headers=None):
         """One attempt. Raises OSError or HTTPException when there is no answer."""
         connection = self._connection()

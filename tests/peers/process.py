@@ -41,7 +41,9 @@ class Process:
 
     def start(self):
         with open(self.log_path, "ab") as log:
-            self.child = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            # setpriv becomes the command: it dies with us even when we are killed.
+            self.child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *self.command],
+                                          stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                           env={**os.environ, **(self.env or {})}, cwd=self.cwd)
         return self
 
@@ -63,7 +65,8 @@ class Process:
             raise Gone(f"{self.name} is not running (exit code {code}):\n{self.log()[-4000:]}")
 
     def signal(self, number):
-        self.child.send_signal(number)
+        if self.is_running:
+            self.child.send_signal(number)
 
     def pause(self):
         self.signal(signal.SIGSTOP)
