@@ -1,6 +1,7 @@
 /*
  * send: signs and posts a test event to a running bridge, as Close does.
  */
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -160,6 +161,7 @@ static void make_body(struct buf *body, const struct send_options *options)
     char stamp[64];
     struct buf lead = {0};
 
+    assert(options->object_type && options->action); /* they have defaults */
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
@@ -301,6 +303,7 @@ static const struct config_account *choose_account(const struct config *config, 
 
     if (account && account->signature_key_count > 0)
         return account;
+    assert(config->accounts); /* a configuration has at least one */
     for (size_t i = 0; !account && i < config->account_count; i++)
         suggestion_offer(&nearest, config->accounts[i].name);
     if (account)

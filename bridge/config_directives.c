@@ -1,5 +1,6 @@
 #include "bridge/config_directives.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -65,6 +66,7 @@ static const char *below(const char *path, const char *prefix)
 {
     size_t size = strlen(prefix);
 
+    assert(path);
     if (size == 0)
         return path;
     return strncmp(path, prefix, size) == 0 && path[size] == '.' ? path + size + 1 : NULL;
@@ -423,6 +425,7 @@ static bool is_new_string(struct config_loader *loader, const struct config_node
         return false;
     }
     for (size_t i = 0; i < count; i++) {
+        assert(strings[i]);
         if (strcmp(strings[i], node->text) == 0) {
             config_report_mistake(loader->report, node, NULL, "%s is in the list already",
                                   config_quote(node, quoted));
