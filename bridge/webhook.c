@@ -22,7 +22,8 @@
 enum {
     MAX_CONNECTIONS = 4096,
     REQUEST_TIMEOUT_MS = 30000,
-    ANSWER_TIMEOUT_MS = 12000, /* Close waits 15 s */
+    ANSWER_TIMEOUT_MS = 12000,             /* Close waits 15 s */
+    MAX_PENDING_BYTES = 256 * 1024 * 1024, /* of events that wait for being durable */
     MAX_TRACESTATE = 512,
     LOG_PAUSE_MS = 10000,
 };
@@ -64,6 +65,7 @@ struct webhook {
     struct histogram *duration;
     atomic_bool is_draining;
     atomic_size_t pending_count;
+    atomic_size_t pending_bytes;
     _Atomic int64_t next_log_ms;
 };
 
@@ -187,6 +189,7 @@ static void answer(struct http_deferred *deferred, struct http_request *request)
     if (request)
         respond_outcome(pending->webhook, request, &pending->delivery);
     finish(pending->webhook, pending->account, result_of(&pending->delivery), pending->started_us);
+    atomic_fetch_sub(&pending->webhook->pending_bytes, pending->delivery.event->record->size);
     atomic_fetch_sub(&pending->webhook->pending_count, 1);
     event_unref(pending->delivery.event);
     free(pending);
@@ -201,8 +204,16 @@ static void done(struct delivery *delivery)
 static void deliver(struct webhook *webhook, struct account *account, struct http_request *request,
                     struct event *event, int64_t started_us)
 {
-    struct pending *pending = alloc_zeroed(1, sizeof(*pending));
+    struct pending *pending;
 
+    if (atomic_fetch_add(&webhook->pending_bytes, event->record->size) > MAX_PENDING_BYTES) {
+        atomic_fetch_sub(&webhook->pending_bytes, event->record->size);
+        event_unref(event);
+        respond_unavailable(webhook, request, "too many events wait for being durable");
+        finish(webhook, account, RESULT_UNAVAILABLE, started_us);
+        return;
+    }
+    pending = alloc_zeroed(1, sizeof(*pending));
     pending->delivery.event = event;
     pending->delivery.done = done;
     pending->deferred.answer = answer;
@@ -295,8 +306,8 @@ static void handle_authentic(struct webhook *webhook, const struct loop *loop,
             finish(webhook, account, RESULT_IGNORED, started_us);
             return;
         }
-        webhook->options.intake->identify(webhook->options.intake, event);
     }
+    webhook->options.intake->identify(webhook->options.intake, event);
     deliver(webhook, account, request, event, started_us);
 }
 

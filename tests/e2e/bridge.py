@@ -1,176 +1,277 @@
-"""The real binary with a configuration, a folder and ports of its own."""
-import copy
+"""Runs the real binary in a folder of its own and talks to it as Close and as operators do."""
 import http.client
 import json
 import os
 import pathlib
 import re
-import signal
 import socket
-import urllib.parse
+import subprocess
+import time
 
 from tests.peers.close_simulator import Close
-from tests.peers.process import Process, free_port, wait_until
+from tests.peers.process import Process, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-KEY = "5f" * 31 + "c1"
-BINARY = pathlib.Path(os.environ.get("CLOSE_BRIDGE_BINARY", ROOT / "build" / "debug" / "bridge" / "close-bridge"))
-SANITIZER = re.compile(r"(ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed)")
+BINARY = pathlib.Path(os.environ.get("CLOSE_BRIDGE_BINARY", ROOT / "build/debug/bridge/close-bridge")).resolve()
+KEY = "8c1f6a3e5d2b4790a1c3e5f70918273645546372819fa0b1c2d3e4f5a6b7c8d9"
+STOPS_WITHIN = 10  # seconds, DESIGN: a stop ends in this time
+REPORTS = re.compile(r"ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed")
+SUPPORT = ROOT / "tests" / "support"
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:exitcode=99",
+    "LSAN_OPTIONS": f"suppressions={SUPPORT / 'lsan.supp'}:print_suppressions=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "exitcode=99:history_size=5",
+}
 
 
-def sanitizer_options():
-    support = ROOT / "tests" / "support"
-    return {
-        "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
-        "LSAN_OPTIONS": f"suppressions={support / 'lsan.supp'}:print_suppressions=0",
-        "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=0",
-        "TSAN_OPTIONS": f"suppressions={support / 'tsan.supp'}:history_size=5",
-    }
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = {name.lower(): value for name, value in headers}
+        self.body = body
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    def __repr__(self):
+        return f"<{self.status} {self.body[:200]!r}>"
+
+
+class Metrics:
+    """A page in Prometheus' text format."""
+
+    line = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
+    label = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+    def __init__(self, text):
+        self.text = text
+        self.series = []
+        for line in text.splitlines():
+            if not line or line.startswith("#"):
+                continue
+            match = self.line.match(line)
+            assert match, f"not a line of Prometheus' format: {line!r}"
+            self.series.append((match[1], dict(self.label.findall(match[2] or "")), float(match[3])))
+
+    @property
+    def names(self):
+        return {name for name, _, _ in self.series}
+
+    def value(self, name, **labels):
+        """The sum of the series that have these labels; 0 without any."""
+        return sum(value for found, its, value in self.series
+                   if found == "closebridge_" + name and labels.items() <= its.items())
 
 
 class Bridge:
-    def __init__(self, folder, kafka=None, mosquitto=None, prefix=""):
+    """One daemon. start() may come again after kill() or terminate(): the folder, and so the journal, stays."""
+
+    def __init__(self, folder, kafka=None, mosquitto=None):
         self.folder = pathlib.Path(folder)
-        self.kafka = kafka
-        self.mosquitto = mosquitto
-        self.prefix = prefix
-        self.port = free_port()
-        self.control_port = free_port()
-        self.process = Process("close-bridge", [BINARY, "serve", "-c", self.folder / "close-bridge.yaml"],
-                               self.folder / "bridge.log", env=sanitizer_options())
-        self.close = Close(f"http://127.0.0.1:{self.port}/webhooks/main", KEY)
-
-    # ---- configuration
-
-    def default_map(self):
-        entry = {"object_type": "*"}
-        if self.kafka:
-            entry["kafka"] = {"topic": self.prefix + "close.{object_type}"}
-        if self.mosquitto:
-            entry["mqtt"] = {"topic": self.prefix + "close/{object_type}/{action}", "qos": 1}
-        return [entry]
-
-    def configure(self, topic_map=None, publishers=None, **sections):
-        """Writes the configuration. JSON is YAML, so nothing is lost in quoting."""
-        everything = {
-            "listen": {"address": f"127.0.0.1:{self.port}", "threads": 2},
-            "control": {"address": f"127.0.0.1:{self.control_port}"},
-            "journal": {"path": "./state"},
-            "accounts": [{"name": "main", "signature_keys": [KEY]}],
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config_path = self.folder / "close-bridge.yaml"
+        self.log_path = self.folder / "close-bridge.log"
+        self.config = {
+            "listen": {"address": "127.0.0.1:0", "threads": 2},
+            "control": {"address": "127.0.0.1:0"},
+            "journal": {"path": str(self.folder / "journal"), "max_size": "256MiB"},
+            "accounts": [{"name": "main", "signature_keys": [KEY], "sync": "manual"}],
             "publishers": {},
-            "topic_map": topic_map or self.default_map(),
         }
-        if self.kafka:
-            everything["publishers"]["kafka"] = {"bootstrap.servers": self.kafka.bootstrap}
-        if self.mosquitto:
-            everything["publishers"]["mqtt"] = {"url": self.mosquitto.url}
-        for name, options in (publishers or {}).items():
-            everything["publishers"].setdefault(name, {}).update(options)
-        for section, values in copy.deepcopy(sections).items():
-            if isinstance(values, dict):
-                everything.setdefault(section, {}).update(values)
+        if kafka:
+            self.config["publishers"]["kafka"] = {"bootstrap.servers": kafka.bootstrap,
+                                                  "reconnect.backoff.max.ms": 500}
+        if mosquitto:
+            self.config["publishers"]["mqtt"] = {"url": mosquitto.url, "keepalive": "5s"}
+        self.process = None
+        self.should_run = False
+        self.address = None
+        self.control_address = None
+        self.close = None
+
+    # ---- the process ----
+
+    def configure(self, **sections):
+        """Lays `sections` over the configuration; of a section that is a map only the members given change."""
+        for name, value in sections.items():
+            if isinstance(value, dict) and isinstance(self.config.get(name), dict):
+                self.config[name] = {**self.config[name], **value}
             else:
-                everything[section] = values
-        self.folder.joinpath("close-bridge.yaml").write_text(json.dumps(everything, indent=1))
-        return self
+                self.config[name] = value
+        self.config_path.write_text(json.dumps(self.config, indent=2))  # YAML reads JSON
 
-    # ---- life
-
-    def start(self, **configuration):
-        if configuration or not self.folder.joinpath("close-bridge.yaml").exists():
-            self.configure(**configuration)
-        before = self.log().count("listener=webhook") if self.process.log_path.exists() else 0
+    def launch(self):
+        """Starts the process and does not wait for it."""
+        self.process = Process("close-bridge", [BINARY, "serve", "-c", self.config_path], self.log_path,
+                               env=SANITIZERS, cwd=self.folder)
+        self.log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self.process.start()
-        self.close.forget_connections()
 
-        def is_ready():
-            self.process.check()
-            return self.log().count("listener=webhook") > before
-        wait_until(is_ready, 30, lambda: f"the bridge listens:\n{self.log()[-3000:]}")
+    def start(self, **sections):
+        if sections or not self.config_path.exists():
+            self.configure(**sections)
+        self.launch()
+        self.control_address = self._wait_for_listener("control")
+        self.address = self._wait_for_listener("webhook")
+        self.close = Close(f"http://{self.address}/webhooks/main", KEY)
+        self.should_run = True
         return self
 
-    def kill(self):
-        self.process.kill()
-
-    def terminate(self, timeout=10):
-        return self.process.stop(timeout)
-
-    def restart(self):
-        assert self.terminate() == 0, self.log()[-3000:]
-        return self.start()
+    def _wait_for_listener(self, name):
+        def ready():
+            found = re.search(rf"event=listener\.ready listener={name} address=(\S+)", self.log_since_start())
+            if not found:
+                self.process.check()
+            return found
+        return wait_until(ready, 30, lambda: f"the {name} listener is ready:\n{self.log()[-4000:]}")[1]
 
     def log(self):
-        return self.process.log()
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def log_since_start(self):
+        with open(self.log_path, "rb") as log:
+            log.seek(self.log_start)
+            return log.read().decode(errors="replace")
+
+    def kill(self):
+        """SIGKILL: only the journal remembers."""
+        self.should_run = False
+        self.process.kill()
+
+    def terminate(self):
+        """SIGTERM; returns the exit code, and fails when it takes longer than promised."""
+        self.should_run = False
+        return self.process.stop(timeout=STOPS_WITHIN)
+
+    def restart(self):
+        assert self.terminate() == 0
+        return self.start()
 
     def finish(self):
-        """At the end of a test: the orderly end has to work, and no sanitizer may have said anything."""
-        if self.process.child and self.process.is_running:
-            self.process.child.send_signal(signal.SIGCONT)
-            assert self.terminate() == 0, f"exit code {self.process.child.returncode}:\n{self.log()[-6000:]}"
-        if self.process.log_path.exists():
-            found = SANITIZER.search(self.log())
-            assert not found, self.log()[max(0, found.start() - 500):found.start() + 6000]
+        """At the end of a test: stops it, and fails on an exit or a sanitizer's report that nobody asked for."""
+        if self.process and self.should_run:
+            self.process.check()
+            assert self.terminate() == 0, f"exit code {self.process.child.returncode}"
+        elif self.process:
+            self.process.kill()
+        report = REPORTS.search(self.log())
+        assert not report, f"a sanitizer's report in {self.log_path}: {report[0]}"
 
-    # ---- requests
+    def run(self, *arguments, env=None, timeout=30):
+        """A command of the binary. Returns the CompletedProcess."""
+        return subprocess.run([BINARY, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=timeout, env={**os.environ, **SANITIZERS, **(env or {})})
 
-    def post(self, event):
-        return self.close.post(event)
+    # ---- as Close ----
 
-    def post_signed(self, body, **headers):
-        return self.close.post_body(body, {**self.close.headers(body), **headers})
+    @property
+    def maker(self):
+        return self.close.maker
 
-    def post_raw(self, data, timeout=10):
-        """Sends bytes as they are; returns everything that came back until the peer closed, or one answer."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
-            connection.sendall(data)
-            answer = b""
-            while True:
-                try:
-                    chunk = connection.recv(65536)
-                except ConnectionResetError:
-                    return answer
-                if not chunk:
-                    return answer
-                answer += chunk
-                head, separator, rest = answer.partition(b"\r\n\r\n")
-                length = re.search(rb"content-length: (\d+)", head, re.I)
-                if separator and length and len(rest) == int(length.group(1)) and b"connection: close" not in head.lower():
-                    return answer
+    def event(self, object_type="lead", action="created", **changes):
+        return self.maker.event(object_type, action, **changes)
 
-    def get(self, path, headers=None, port=None):
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.control_port, timeout=10)
+    def body(self, event):
+        return event if isinstance(event, bytes) else self.maker.body(event)
+
+    def post_signed(self, event, account="main", key=None, timestamp=None, headers=None, without=(), timeout=15):
+        """Posts an event, or a body's bytes, signed as Close does; headers can be added and left out."""
+        body = self.body(event)
+        sent = {**self.close.headers(body, timestamp=timestamp, key=key), **(headers or {})}
+        sent = {name: value for name, value in sent.items() if name.lower() not in {n.lower() for n in without}}
+        return self.request("POST", f"/webhooks/{account}", body, sent, timeout=timeout)
+
+    def request(self, method, path, body=None, headers=None, address=None, timeout=15):
+        """Over a connection of its own."""
+        connection = http.client.HTTPConnection(address or self.address, timeout=timeout)
         try:
-            connection.request("GET", path, headers=headers or {})
+            connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            return Answer(response.status, response.getheaders(), response.read())
         finally:
             connection.close()
 
-    def ready(self):
-        status, body = self.get("/readyz")
-        return status, json.loads(body)
+    def raw(self, data, timeout=10):
+        """Sends bytes to the webhook listener; returns every byte that comes until it closes or falls silent."""
+        host, port = self.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=timeout) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            received = b""
+            try:
+                while chunk := connection.recv(65536):
+                    received += chunk
+            except ConnectionResetError:
+                pass
+        return received
+
+    # ---- as an operator ----
+
+    def control(self, path, method="GET", body=None, headers=None):
+        return self.request(method, path, body, headers, address=self.control_address)
 
     def metrics(self):
-        """All series: {'name{labels}': value}."""
-        _, text = self.get("/metrics")
-        lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
-        return {name.removeprefix("closebridge_"): float(value) for name, value in lines}
+        answer = self.control("/metrics")
+        assert answer.status == 200, answer
+        return Metrics(answer.body.decode())
 
-    def metric(self, name, **labels):
-        """Sum of the series that carry these labels; 0 when there is none."""
-        total = 0.0
-        for series, value in self.metrics().items():
-            head, _, rest = series.partition("{")
-            if head == name and all(f'{key}="{wanted}"' in rest for key, wanted in labels.items()):
-                total += value
-        return total
+    def readyz(self):
+        return self.control("/readyz")
 
-    def wait_metric(self, name, at_least, timeout=30, **labels):
-        wait_until(lambda: self.metric(name, **labels) >= at_least, timeout,
-                   lambda: f"{name}{labels} reaches {at_least}: {self.metric(name, **labels)}")
+    def wait_published(self, publisher, count, timeout=30):
+        wait_until(lambda: self.metrics().value("events_published_total", publisher=publisher) >= count, timeout,
+                   lambda: f"{count} published to {publisher}: {self.readyz().body}")
 
-    def wait_published(self, publisher, count, timeout=60):
-        self.wait_metric("events_published_total", count, timeout, publisher=publisher)
+    def wait_up(self, publisher, is_up=True, timeout=30):
+        wait_until(lambda: self.metrics().value("publisher_up", publisher=publisher) == is_up, timeout,
+                   lambda: f"publisher_up of {publisher} is {int(is_up)}: {self.readyz().body}")
 
-    def topic(self, name):
-        return self.prefix + name
+
+class Load:
+    """Posts lead events from several threads until stopped, as Close would, and keeps what was answered 200."""
+
+    def __init__(self, bridge, threads=4, object_type="lead", leads=20):
+        import threading
+        self.bridge = bridge
+        self.object_type = object_type
+        self.leads = [bridge.maker.id("lead", 43) for _ in range(leads)]
+        self.accepted = []      # event ids that were answered 200
+        self.unanswered = []    # events whose connection broke
+        self.refused = []       # (status, event)
+        self.stopped = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(threads)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _run(self, number):
+        close = self.bridge.close
+        count = 0
+        while not self.stopped.is_set():
+            count += 1
+            event = close.maker.event(self.object_type, lead_id=self.leads[(count * 7 + number) % len(self.leads)])
+            try:
+                answer = close.post(event)
+            except (OSError, http.client.HTTPException):
+                self.unanswered.append(event)
+                return
+            if answer.status == 200:
+                self.accepted.append(event["id"])
+            else:
+                self.refused.append((answer.status, event))
+
+    def wait(self, count, timeout=30):
+        wait_until(lambda: len(self.accepted) >= count, timeout,
+                   lambda: f"{count} events accepted; {len(self.accepted)} were, refused: {self.refused[:3]}")

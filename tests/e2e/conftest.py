@@ -1,17 +1,18 @@
-import itertools
 import pathlib
-import sys
+import re
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+import pytest
 
-import pytest  # noqa: E402
+from tests.e2e.bridge import BINARY, Bridge
+from tests.peers.kafka import Kafka
+from tests.peers.mosquitto import Mosquitto
 
-from tests.e2e.bridge import Bridge  # noqa: E402
-from tests.peers.kafka import Kafka  # noqa: E402
-from tests.peers.mosquitto import Mosquitto  # noqa: E402
-
-NUMBERS = itertools.count(1)
 PAYLOADS = pathlib.Path(__file__).resolve().parents[1] / "data" / "payloads"
+
+
+def pytest_configure(config):
+    if not BINARY.exists():
+        raise pytest.UsageError(f"{BINARY} does not exist: build it first, or name another in CLOSE_BRIDGE_BINARY")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -21,64 +22,80 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory):
-    """One real broker for all tests that do not stop it; every test has topics of its own."""
-    broker = Kafka(tmp_path_factory.mktemp("kafka"))
-    broker.start()
+def kafka_session(tmp_path_factory):
+    broker = Kafka(tmp_path_factory.mktemp("kafka")).start()
     yield broker
     broker.kill()
+
+
+@pytest.fixture
+def kafka(kafka_session):
+    """One real broker for all tests; a test keeps to topics that begin with `topic`."""
+    kafka_session.process.check()
+    return kafka_session
+
+
+@pytest.fixture
+def topic(request):
+    """A name of this test, for its topics on the broker that all tests share."""
+    return "t-" + re.sub(r"[^A-Za-z0-9-]+", "-", request.node.name)[:80]
 
 
 @pytest.fixture
 def own_kafka(tmp_path):
-    """A broker that the test may stop and start. It is not started."""
-    broker = Kafka(tmp_path / "kafka")
-    yield broker
-    broker.kill()
+    """Makes brokers that the test may stop: own_kafka(auto_create_topics_enable="false"). Not started."""
+    made = []
+
+    def make(**properties):
+        made.append(Kafka(tmp_path / f"kafka-{len(made)}", **properties))
+        return made[-1]
+
+    yield make
+    for broker in made:
+        broker.kill()
 
 
 @pytest.fixture
 def mosquitto(tmp_path):
-    broker = Mosquitto(tmp_path / "mosquitto").start()
-    yield broker
-    broker.close()
-
-
-@pytest.fixture
-def own_mosquitto(tmp_path):
-    """A broker that the test starts itself."""
+    """Not started."""
     broker = Mosquitto(tmp_path / "mosquitto")
     yield broker
     broker.close()
 
 
 @pytest.fixture
-def make_bridge(tmp_path, request):
-    """Makes bridges that are stopped and examined at the end of the test."""
-    bridges = []
+def make_bridge(request, tmp_path):
+    """make_bridge(kafka, mosquitto, name="bridge"): a Bridge, not started."""
+    made = []
 
-    def make(kafka=None, mosquitto=None, folder="bridge"):
-        path = tmp_path / folder
-        path.mkdir(exist_ok=True)
-        bridge = Bridge(path, kafka, mosquitto, prefix=f"t{next(NUMBERS)}.")
-        bridges.append(bridge)
-        return bridge
+    def make(kafka=None, mosquitto=None, name="bridge"):
+        made.append(Bridge(tmp_path / name, kafka, mosquitto))
+        return made[-1]
 
     yield make
-    failures = []
-    for bridge in bridges:
-        try:
+    call = getattr(request.node, "report_call", None)
+    try:
+        for bridge in made:
             bridge.finish()
-        except AssertionError as error:
-            failures.append(str(error))
-        finally:
-            bridge.kill()
-        if getattr(request.node, "report_call", None) and request.node.report_call.failed:
-            print(f"---- {bridge.process.log_path}\n{bridge.log()[-8000:]}")
-    assert not failures, "\n".join(failures)
+    except BaseException:
+        call = None
+        raise
+    finally:
+        for bridge in made:
+            if bridge.process:
+                bridge.process.kill()
+            if call is None or call.failed:
+                print(f"---- {bridge.config_path}\n{bridge.config_path.read_text() if bridge.config_path.exists() else ''}")
+                print(f"---- {bridge.log_path}\n{bridge.log()[-8000:]}")
 
 
 @pytest.fixture
-def real_payload():
-    """A delivery of Close as a gateway logged it, byte for byte."""
-    return PAYLOADS.joinpath("real-lead.created-2025-09-04.wire.json").read_bytes()
+def bridge(make_bridge, kafka):
+    """A bridge on the shared Kafka, not started."""
+    return make_bridge(kafka)
+
+
+@pytest.fixture
+def payload():
+    """payload(name): the bytes of a file of tests/data/payloads."""
+    return lambda name: (PAYLOADS / name).read_bytes()
