@@ -284,7 +284,8 @@ static struct curl_slist *make_headers(const struct config_account *account, con
     char hash[65];
 
     snprintf(timestamp, sizeof(timestamp), "%" PRId64, (int64_t)time(NULL));
-    if (signature_make(account->signature_keys[0], text_of(timestamp), buf_text(body), hash) < 0)
+    if (signature_sign(account->signature_keys[0], text_of(timestamp), buf_text(body), hash, NULL) <
+        0)
         return NULL;
     snprintf(line, sizeof(line), "close-sig-timestamp: %s", timestamp);
     headers = curl_slist_append(headers, line);

@@ -14,7 +14,7 @@
  */
 
 enum {
-    RETENTION_STEP = 256, /* events deleted in one commit, or twice what it appends if more */
+    RETENTION_STEP = 512, /* events deleted in one commit, or twice what it appends if more */
     TRIM_STEP = 64,       /* batches of marks deleted in one commit */
     SPACE_PERCENT = 90,   /* delivered events give way above this part of max_size */
 };
@@ -221,7 +221,9 @@ static int delete_delivered(struct journal *journal, MDB_txn *txn, size_t at_mos
 
     if (rc != 0)
         return rc;
-    for (size_t i = 0; (rc = mdb_cursor_get(rows, &key, &value, MDB_FIRST)) == 0; i++) {
+    /* after a deletion the cursor stands on what came next, and MDB_NEXT gives just that */
+    for (size_t i = 0; (rc = mdb_cursor_get(rows, &key, &value, i ? MDB_NEXT : MDB_FIRST)) == 0;
+         i++) {
         memcpy(&next->head_seq, key.mv_data, sizeof(next->head_seq));
         next->head_age_s = age_in_record(&value);
         if (i >= at_most ||

@@ -190,6 +190,19 @@ enum delivery_outcome fixture_post_id(struct fixture *fixture, const char *id)
     return fixture_post(fixture, fixture_event(id, "2024-01-01", id, 600));
 }
 
+size_t fixture_fill(struct fixture *fixture, const char *prefix, size_t body_size)
+{
+    char id[32];
+
+    for (size_t i = 0; i < FIXTURE_STORED_MAX; i++) {
+        snprintf(id, sizeof(id), "%s%zu", prefix, i);
+        if (fixture_post(fixture, fixture_event(id, "", id, body_size)) != DELIVERY_ACCEPTED)
+            return i;
+    }
+    fail_msg("the journal never became full");
+    return 0;
+}
+
 struct waited_note {
     struct note note;
     sem_t done;

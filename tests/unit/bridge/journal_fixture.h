@@ -55,6 +55,9 @@ enum delivery_outcome fixture_post(struct fixture *fixture, struct event *event)
 /* The usual event: its object and body follow from its id. */
 enum delivery_outcome fixture_post_id(struct fixture *fixture, const char *id);
 
+/* Posts events until the first is refused; returns how many were accepted. */
+size_t fixture_fill(struct fixture *fixture, const char *prefix, size_t body_size);
+
 enum note_result fixture_note(struct fixture *fixture, struct note note);
 enum note_result fixture_settle(struct fixture *fixture, uint64_t seq);
 

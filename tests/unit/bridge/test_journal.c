@@ -20,20 +20,6 @@ static void advance_s(struct fixture *fixture, int64_t seconds)
     atomic_fetch_add(&fixture->monotonic_us, seconds * second_us);
 }
 
-/* Fills until the first refusal and returns how many were accepted. */
-static size_t fill(struct fixture *fixture, const char *prefix, size_t body_size)
-{
-    char id[32];
-
-    for (size_t i = 0; i < 100000; i++) {
-        snprintf(id, sizeof(id), "%s%zu", prefix, i);
-        if (fixture_post(fixture, fixture_event(id, "", id, body_size)) != DELIVERY_ACCEPTED)
-            return i;
-    }
-    fail_msg("the journal never became full");
-    return 0;
-}
-
 /* ---- events ---- */
 
 static void events_are_kept_in_order_over_a_restart(void **state)
@@ -307,7 +293,7 @@ static void a_full_journal_refuses_until_the_cursor_moves(void **state)
 
     fixture->options.max_size = 8 << 20;
     fixture_open(fixture);
-    accepted = fill(fixture, "ev_", 3000);
+    accepted = fixture_fill(fixture, "ev_", 3000);
     assert_in_range(accepted, 1000, 2100);
     numbers = fixture_numbers(fixture);
     assert_false(numbers.can_accept);
@@ -326,7 +312,7 @@ static void a_full_journal_still_knows_duplicates(void **state)
     fixture->options.max_size = 8 << 20;
     fixture_open(fixture);
     assert_int_equal(fixture_post_id(fixture, "first"), DELIVERY_ACCEPTED);
-    fill(fixture, "ev_", 3000);
+    fixture_fill(fixture, "ev_", 3000);
     assert_int_equal(fixture_post_id(fixture, "first"), DELIVERY_DUPLICATE);
     accepted = fixture_count(fixture);
     assert_int_equal(fixture_settle(fixture, accepted / 2), NOTE_STORED);
@@ -343,7 +329,7 @@ static void it_turns_over_many_times_at_the_edge_of_full(void **state)
 
     fixture->options.max_size = 8 << 20;
     fixture_open(fixture);
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 8000; i++) {
         size_t size = (size_t)(i * 7919 % 9000);
         enum delivery_outcome outcome;
 
@@ -355,223 +341,9 @@ static void it_turns_over_many_times_at_the_edge_of_full(void **state)
             assert_true(fixture_until(fixture, accepts));
         }
     }
-    assert_true(settled > 10000);
+    assert_true(settled > 4000);
     assert_true(fixture_numbers(fixture).bytes <= UINT64_C(8) << 20);
     assert_in_range(fixture_count(fixture), 200, 2000);
-}
-
-/* ---- letters ---- */
-
-static struct note park_note(struct event *event, const char *topic, uint32_t nth)
-{
-    return (struct note){.kind = NOTE_PARK,
-                         .publisher = "kafka",
-                         .topic = topic,
-                         .reason = "unknown_topic",
-                         .event = event,
-                         .seq = event->record->seq,
-                         .nth = nth};
-}
-
-static struct event *stored_event(struct fixture *fixture, const char *id)
-{
-    struct event *event = fixture_event(id, "", id, 3000);
-
-    event_ref(event);
-    assert_int_equal(fixture_post(fixture, event), DELIVERY_ACCEPTED);
-    return event;
-}
-
-struct topics {
-    char text[300];
-    int64_t first_ms;
-};
-
-static void collect_topic(void *context, const char *publisher, const char *topic, uint64_t count,
-                          int64_t first_ms, const char *reason)
-{
-    struct topics *topics = context;
-
-    sprintf(topics->text + strlen(topics->text), "%s/%s=%d:%s ", publisher, topic, (int)count,
-            reason);
-    topics->first_ms = first_ms;
-}
-
-static int read_parked(struct fixture *fixture, const char *topic, uint64_t after_seq,
-                       uint32_t after_nth, struct letter *letters)
-{
-    struct error err = {0};
-
-    return journal_read_parked(fixture->reader, "kafka", topic, after_seq, after_nth, 10, letters,
-                               &err);
-}
-
-static void parked_records_wait_in_order_and_outlive_their_event(void **state)
-{
-    struct fixture *fixture = *state;
-    struct event *one;
-    struct event *two;
-    struct letter letters[10];
-    struct topics topics = {.text = ""};
-    struct error err = {0};
-    int64_t parked_ms = atomic_load(&fixture->wall_ms);
-
-    fixture_open(fixture);
-    one = stored_event(fixture, "ev_1");
-    two = stored_event(fixture, "ev_2");
-    assert_int_equal(fixture_note(fixture, park_note(two, "leads", 0)), NOTE_STORED);
-    assert_int_equal(fixture_note(fixture, park_note(one, "leads", 1)), NOTE_STORED);
-    assert_int_equal(fixture_note(fixture, park_note(one, "leads", 0)), NOTE_STORED);
-    assert_int_equal(fixture_note(fixture, park_note(two, "other", 0)), NOTE_STORED);
-    atomic_fetch_add(&fixture->wall_ms, 1000);
-    assert_int_equal(fixture_note(fixture, park_note(one, "leads", 0)), NOTE_STORED); /* again */
-    assert_int_equal(fixture_settle(fixture, 2), NOTE_STORED);
-    advance_s(fixture, 4000);
-    fixture_reopen(fixture);
-    fixture_post_id(fixture, "ev_3");
-    assert_false(fixture_has_id(fixture, "ev_1"));
-
-    assert_int_equal(read_parked(fixture, "leads", 0, 0, letters), 3);
-    assert_int_equal(letters[0].id, 1);
-    assert_int_equal(letters[0].nth, 0);
-    assert_int_equal(letters[0].first_ms, parked_ms);
-    assert_int_equal(letters[0].last_ms, parked_ms + 1000);
-    assert_int_equal(letters[1].nth, 1);
-    assert_int_equal(letters[2].id, 2);
-    assert_string_equal(letters[2].publisher, "kafka");
-    assert_string_equal(letters[2].topic, "leads");
-    assert_string_equal(letters[2].reason, "unknown_topic");
-    assert_memory_equal(letters[2].event->record, two->record, two->record->size);
-    for (int i = 0; i < 3; i++)
-        event_unref(letters[i].event);
-    assert_int_equal(read_parked(fixture, "leads", 1, 0, letters), 2);
-    assert_int_equal(letters[0].nth, 1);
-    event_unref(letters[0].event);
-    event_unref(letters[1].event);
-    assert_int_equal(read_parked(fixture, "leads", 2, 0, letters), 0);
-    assert_int_equal(read_parked(fixture, "lead", 0, 0, letters), 0);
-
-    assert_int_equal(journal_visit_parked(fixture->reader, collect_topic, &topics, &err), 0);
-    assert_non_null(strstr(topics.text, "kafka/leads=3:unknown_topic "));
-    assert_non_null(strstr(topics.text, "kafka/other=1:unknown_topic "));
-    assert_int_equal(topics.first_ms, parked_ms);
-
-    assert_int_equal(fixture_note(fixture, (struct note){.kind = NOTE_UNPARK,
-                                                         .publisher = "kafka",
-                                                         .topic = "leads",
-                                                         .seq = 1,
-                                                         .nth = 0}),
-                     NOTE_STORED);
-    assert_int_equal(read_parked(fixture, "leads", 0, 0, letters), 2);
-    event_unref(letters[0].event);
-    event_unref(letters[1].event);
-    event_unref(one);
-    event_unref(two);
-}
-
-static void a_buried_record_leaves_the_list_and_keeps_its_first_date(void **state)
-{
-    struct fixture *fixture = *state;
-    struct event *event;
-    struct letter letters[10];
-    struct error err = {0};
-    struct note note;
-    int64_t first_ms = atomic_load(&fixture->wall_ms);
-
-    fixture_open(fixture);
-    event = stored_event(fixture, "ev_1");
-    assert_int_equal(fixture_note(fixture, park_note(event, "leads", 3)), NOTE_STORED);
-    atomic_fetch_add(&fixture->wall_ms, 5000);
-    note = park_note(event, "leads", 3);
-    note.kind = NOTE_BURY;
-    note.reason = "retry_for_is_over";
-    note.was_parked = true;
-    assert_int_equal(fixture_note(fixture, note), NOTE_STORED);
-    note.was_parked = false;
-    note.reason = "too_large";
-    assert_int_equal(fixture_note(fixture, note), NOTE_STORED);
-    fixture_reopen(fixture);
-    assert_int_equal(read_parked(fixture, "leads", 0, 0, letters), 0);
-    assert_int_equal(fixture_numbers(fixture).dead_count, 2);
-    assert_int_equal(fixture_numbers(fixture).dead_tail, 2);
-    assert_int_equal(journal_read_dead(fixture->reader, 0, 10, letters, &err), 2);
-    assert_int_equal(letters[0].id, 1);
-    assert_int_equal(letters[0].nth, 3);
-    assert_string_equal(letters[0].reason, "retry_for_is_over");
-    assert_int_equal(letters[0].first_ms, first_ms);
-    assert_int_equal(letters[0].last_ms, first_ms + 5000);
-    assert_int_equal(letters[1].first_ms, first_ms + 5000);
-    assert_memory_equal(letters[1].event->record, event->record, event->record->size);
-    event_unref(letters[0].event);
-    event_unref(letters[1].event);
-    assert_int_equal(journal_read_dead(fixture->reader, 1, 10, letters, &err), 1);
-    assert_string_equal(letters[0].reason, "too_large");
-    event_unref(letters[0].event);
-    event_unref(event);
-}
-
-static void what_is_not_an_event_becomes_a_dead_letter_once(void **state)
-{
-    struct fixture *fixture = *state;
-    struct letter letter;
-    struct error err = {0};
-
-    fixture_open(fixture);
-    assert_int_equal(fixture_post(fixture, fixture_opaque("[1,2")), DELIVERY_DEAD_LETTERED);
-    assert_int_equal(fixture_post(fixture, fixture_opaque("[1,2")), DELIVERY_DUPLICATE);
-    assert_int_equal(fixture_post(fixture, fixture_opaque("[1,3")), DELIVERY_DEAD_LETTERED);
-    fixture_reopen(fixture);
-    assert_int_equal(fixture_post(fixture, fixture_opaque("[1,2")), DELIVERY_DUPLICATE);
-    assert_int_equal(fixture_count(fixture), 0);
-    assert_int_equal(fixture_numbers(fixture).dead_count, 2);
-    assert_int_equal(journal_read_dead(fixture->reader, 0, 1, &letter, &err), 1);
-    assert_string_equal(letter.publisher, "webhook");
-    assert_string_equal(letter.reason, "not_an_event");
-    assert_true(text_equal_string(event_text(letter.event, EVENT_BODY), "[1,2"));
-    event_unref(letter.event);
-}
-
-static void the_store_for_dead_letters_is_bounded_and_never_evicts(void **state)
-{
-    struct fixture *fixture = *state;
-    struct event *event;
-    struct note note;
-    uint64_t buried = 0;
-
-    fixture->options.max_size = 8 << 20;
-    fixture_open(fixture);
-    event = stored_event(fixture, "ev_1");
-    note = park_note(event, "leads", 0);
-    note.kind = NOTE_BURY;
-    while (fixture_note(fixture, note) == NOTE_STORED)
-        assert_true(++buried < 1000);
-    assert_in_range(buried, 400, 512); /* a quarter of 8 MiB in pages of 4 KiB */
-    assert_int_equal(fixture_note(fixture, note), NOTE_FULL);
-    assert_int_equal(fixture_numbers(fixture).dead_count, buried);
-    assert_int_equal(fixture_post(fixture, fixture_opaque("x")), DELIVERY_UNAVAILABLE);
-    assert_int_equal(fixture_post_id(fixture, "ev_2"), DELIVERY_ACCEPTED);
-    assert_int_equal(fixture_settle(fixture, 2), NOTE_STORED);
-    event_unref(event);
-}
-
-static void notes_go_on_while_the_journal_is_full_of_events(void **state)
-{
-    struct fixture *fixture = *state;
-    struct event *event;
-    struct note note;
-
-    fixture->options.max_size = 8 << 20;
-    fixture_open(fixture);
-    event = stored_event(fixture, "ev_1");
-    fill(fixture, "x", 6000);
-    note = park_note(event, "leads", 0);
-    for (uint32_t i = 0; i < 300; i++) {
-        note.kind = i % 2 ? NOTE_PARK : NOTE_BURY;
-        note.nth = i;
-        assert_int_equal(fixture_note(fixture, note), NOTE_STORED);
-    }
-    assert_int_equal(fixture_settle(fixture, 1), NOTE_STORED);
-    event_unref(event);
 }
 
 /* ---- opening ---- */
@@ -732,11 +504,6 @@ int main(void)
         JOURNAL_TEST(a_full_journal_refuses_until_the_cursor_moves),
         JOURNAL_TEST(a_full_journal_still_knows_duplicates),
         JOURNAL_TEST(it_turns_over_many_times_at_the_edge_of_full),
-        JOURNAL_TEST(parked_records_wait_in_order_and_outlive_their_event),
-        JOURNAL_TEST(a_buried_record_leaves_the_list_and_keeps_its_first_date),
-        JOURNAL_TEST(what_is_not_an_event_becomes_a_dead_letter_once),
-        JOURNAL_TEST(the_store_for_dead_letters_is_bounded_and_never_evicts),
-        JOURNAL_TEST(notes_go_on_while_the_journal_is_full_of_events),
         JOURNAL_TEST(a_second_instance_is_refused_with_the_process_in_the_way),
         JOURNAL_TEST(its_files_are_for_nobody_else),
         JOURNAL_TEST(links_and_open_folders_are_refused),
