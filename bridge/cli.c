@@ -1,6 +1,7 @@
 #include "bridge/cli.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,41 @@ int cli_usage_error(const char *command, const char *fmt, ...)
     va_end(args);
     fprintf(stderr, "; see close-bridge %s --help\n", command);
     return EX_USAGE;
+}
+
+int cli_extra_argument(const char *command, const char *argument)
+{
+    return cli_usage_error(command, "it takes no argument such as %s", argument);
+}
+
+/* What getopt_long() stopped at: it names a short option only by its letter. */
+static struct text stopped_at(char **argv)
+{
+    const char *argument = optind > 0 ? argv[optind - 1] : "";
+
+    return (struct text){argument, strcspn(argument, "=")};
+}
+
+int cli_wrong_option(const char *command, int result, char **argv, const struct option *known)
+{
+    struct text written = stopped_at(argv);
+    struct suggestion nearest = {.word = written};
+    char names[16][32];
+
+    if (optopt && !text_starts_with(written, "--"))
+        return cli_usage_error(command, result == ':' ? "-%c needs a value" : "no option -%c",
+                               optopt);
+    if (result == ':')
+        return cli_usage_error(command, "%.*s needs a value", (int)written.size, written.data);
+    if (optopt)
+        return cli_usage_error(command, "%.*s takes no value", (int)written.size, written.data);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && known[i].name; i++) {
+        snprintf(names[i], sizeof(names[i]), "--%s", known[i].name);
+        suggestion_offer(&nearest, names[i]);
+    }
+    return cli_usage_error(command, "no option %.*s%s%s%s", (int)written.size, written.data,
+                           nearest.name ? "; did you mean " : "", nearest.name ? nearest.name : "",
+                           nearest.name ? "?" : "");
 }
 
 const char *cli_config_path(const char *option)
@@ -88,15 +124,24 @@ static int unknown_command(const char *name)
     return EX_USAGE;
 }
 
+/* What was printed and did not arrive is a failure, as with `catalog > /dev/full`. */
+static int check_output(int exit_code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return exit_code;
+    fprintf(stderr, "close-bridge: cannot write the output: %s\n", strerror(errno));
+    return exit_code ? exit_code : EX_IOERR;
+}
+
 static int run_command(const struct command *command, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
         if (is_help(argv[i])) {
             fputs(command->help, stdout);
-            return EX_OK;
+            return check_output(EX_OK);
         }
     }
-    return command->run(argc, argv);
+    return check_output(command->run(argc, argv));
 }
 
 int cli_main(int argc, char **argv)

@@ -9,17 +9,21 @@
 #include <sysexits.h>
 
 #include <curl/curl.h>
+#include <h2o/version.h>
 #include <librdkafka/rdkafka.h>
 #include <lmdb.h>
 #include <mosquitto.h>
 #include <openssl/crypto.h>
+#include <yaml.h>
 
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/base/suggest.h"
 #include "bridge/cli.h"
 #include "bridge/config.h"
 #include "bridge/serve.h"
+#include "bridge/simdjson_version.h"
 #include "bridge/version.h"
 #include "schemas/catalog.h"
 
@@ -52,7 +56,7 @@ static int run_serve(int argc, char **argv)
     int option;
     int rc;
 
-    while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
         if (option == 'c')
             path = optarg;
         else if (option == 'f' && strcmp(optarg, "json") == 0)
@@ -61,11 +65,11 @@ static int run_serve(int argc, char **argv)
             return cli_usage_error("serve", "--log-format is logfmt or json");
         else if (option == 'l' && !choose_level(optarg, &level))
             return cli_usage_error("serve", "--log-level is debug, info, warn or error");
-        else if (option == '?')
-            return cli_usage_error("serve", "wrong option");
+        else if (option == '?' || option == ':')
+            return cli_wrong_option("serve", option, argv, options);
     }
     if (optind < argc)
-        return cli_usage_error("serve", "it takes no argument such as %s", argv[optind]);
+        return cli_extra_argument("serve", argv[optind]);
     config = cli_load_config(cli_config_path(path), &rc);
     if (!config)
         return rc;
@@ -100,13 +104,13 @@ static int only_config(const char *command, int argc, char **argv, const char **
                                             {NULL, 0, NULL, 0}};
     int option;
 
-    while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
         if (option != 'c')
-            return cli_usage_error(command, "wrong option");
+            return cli_wrong_option(command, option, argv, options);
         *out_path = optarg;
     }
     if (optind < argc)
-        return cli_usage_error(command, "it takes no argument such as %s", argv[optind]);
+        return cli_extra_argument(command, argv[optind]);
     return -1;
 }
 
@@ -122,10 +126,11 @@ static int run_check(int argc, char **argv)
     config = cli_load_config(path, &rc);
     if (!config)
         return rc;
-    printf("%s: ok: %zu account%s, %zu topic map entr%s, publishers:%s%s\n", path,
-           config->account_count, config->account_count == 1 ? "" : "s", config->entry_count,
-           config->entry_count == 1 ? "y" : "ies", config->kafka.is_configured ? " kafka" : "",
-           config->mqtt.is_configured ? " mqtt" : "");
+    printf("%s: ok: %zu account%s, %zu entr%s, publishers: %s%s%s\n", path, config->account_count,
+           config->account_count == 1 ? "" : "s", config->entry_count,
+           config->entry_count == 1 ? "y" : "ies", config->kafka.is_configured ? "kafka" : "",
+           config->kafka.is_configured && config->mqtt.is_configured ? ", " : "",
+           config->mqtt.is_configured ? "mqtt" : "");
     config_free(config);
     return EX_OK;
 }
@@ -255,23 +260,29 @@ static void print_json(const char *category)
 
 static void print_table(const char *category)
 {
-    printf("%-20s %-40s %-32s %-12s %s\n", "CATEGORY", "LABEL", "OBJECT TYPE", "ACTION", "STATUS");
+    static const char row[] = "%-20s %-40s %-22s %-34s %-12s %s\n";
+
+    printf(row, "CATEGORY", "LABEL", "GROUP", "OBJECT TYPE", "ACTION", "STATUS");
     for (size_t i = 0; i < catalog_size; i++) {
         const struct catalog_pair *pair = &catalog_pairs[i];
 
         if (!category || strcmp(category, pair->category) == 0)
-            printf("%-20s %-40s %-32s %-12s %s\n", pair->category, pair->label, pair->object_type,
-                   pair->action, catalog_status_name(pair->status));
+            printf(row, pair->category, pair->label, pair->group, pair->object_type, pair->action,
+                   catalog_status_name(pair->status));
     }
 }
 
-static bool is_category(const char *name)
+/* The category of the catalog that is nearest to `name`; `*out_is_it` when it is the same. */
+static const char *nearest_category(const char *name, bool *out_is_it)
 {
-    for (size_t i = 0; i < catalog_size; i++) {
-        if (strcmp(catalog_pairs[i].category, name) == 0)
-            return true;
+    struct suggestion nearest = {.word = text_of(name)};
+
+    *out_is_it = false;
+    for (size_t i = 0; i < catalog_size && !*out_is_it; i++) {
+        suggestion_offer(&nearest, catalog_pairs[i].category);
+        *out_is_it = strcmp(catalog_pairs[i].category, name) == 0;
     }
-    return false;
+    return nearest.name;
 }
 
 static int run_catalog(int argc, char **argv)
@@ -281,20 +292,27 @@ static int run_catalog(int argc, char **argv)
                                             {NULL, 0, NULL, 0}};
     const char *category = NULL;
     bool as_json = false;
+    bool is_category;
     int option;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
         if (option == 'j')
             as_json = true;
         else if (option == 'k')
             category = optarg;
         else
-            return cli_usage_error("catalog", "wrong option");
+            return cli_wrong_option("catalog", option, argv, options);
     }
     if (optind < argc)
-        return cli_usage_error("catalog", "it takes no argument such as %s", argv[optind]);
-    if (category && !is_category(category))
-        return cli_usage_error("catalog", "there is no category %s", category);
+        return cli_extra_argument("catalog", argv[optind]);
+    if (category) {
+        const char *nearest = nearest_category(category, &is_category);
+
+        if (!is_category)
+            return cli_usage_error("catalog", "there is no category %s%s%s%s", category,
+                                   nearest ? "; did you mean " : "", nearest ? nearest : "",
+                                   nearest ? "?" : "");
+    }
     if (as_json)
         print_json(category);
     else
@@ -307,7 +325,11 @@ const struct command cli_catalog = {
     "usage: close-bridge catalog [--json] [--category CATEGORY]\n"
     "\n"
     "Prints every pair of object type and action with its category, label, group and status.\n"
-    "Wildcards in the topic map leave out pairs that are disputed or discouraged: name those.\n",
+    "Wildcards in the topic map leave out pairs that are disputed or discouraged: name those.\n"
+    "\n"
+    "exit codes: 0, 64 no such category.\n"
+    "\n"
+    "example: close-bridge catalog --category opportunity\n",
     run_catalog};
 
 /* ---- version ---- */
@@ -319,16 +341,26 @@ static int run_version(int argc, char **argv)
     int revision;
 
     if (argc > 1)
-        return cli_usage_error("version", "it takes no argument such as %s", argv[1]);
+        return cli_extra_argument("version", argv[1]);
     printf("close-bridge %s\n", CLOSE_BRIDGE_VERSION);
+    printf("h2o %s\n", H2O_VERSION); /* the only one that cannot be asked */
     mosquitto_lib_version(&major, &minor, &revision);
     printf("librdkafka %s\nlibmosquitto %d.%d.%d\n", rd_kafka_version_str(), major, minor,
            revision);
     mdb_version(&major, &minor, &revision);
-    printf("LMDB %d.%d.%d\n%s\nlibcurl %s\n", major, minor, revision,
-           OpenSSL_version(OPENSSL_VERSION), curl_version_info(CURLVERSION_NOW)->version);
+    printf("LMDB %d.%d.%d\nOpenSSL %s\nlibcurl %s\n", major, minor, revision,
+           OpenSSL_version(OPENSSL_FULL_VERSION_STRING),
+           curl_version_info(CURLVERSION_NOW)->version);
+    printf("libyaml %s\nsimdjson %s\n", yaml_get_version_string(), simdjson_version());
     return EX_OK;
 }
 
 const struct command cli_version = {"version", "print the versions of the bridge and its libraries",
-                                    "usage: close-bridge version\n", run_version};
+                                    "usage: close-bridge version\n"
+                                    "\n"
+                                    "Prints the versions of the libraries that are loaded.\n"
+                                    "\n"
+                                    "exit codes: 0\n"
+                                    "\n"
+                                    "example: close-bridge version\n",
+                                    run_version};

@@ -1,6 +1,7 @@
 /*
  * send: signs and posts a test event to a running bridge, as Close does.
  */
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -14,11 +15,12 @@
 #include <openssl/rand.h>
 
 #include "bridge/base/buf.h"
+#include "bridge/base/suggest.h"
 #include "bridge/cli.h"
 #include "bridge/config.h"
 #include "bridge/signature.h"
 
-enum { MAX_FILE = 64 * 1024 * 1024 };
+enum { MAX_FILE = 64 * 1024 * 1024, MAX_ANSWER = 64 * 1024 };
 
 struct send_options {
     const char *config_path;
@@ -59,7 +61,7 @@ static int read_options(int argc, char **argv, struct send_options *options)
                                           {NULL, 0, NULL, 0}};
     int option;
 
-    while ((option = getopt_long(argc, argv, "c:", known, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":c:", known, NULL)) != -1) {
         switch (option) {
         case 'c':
             options->config_path = optarg;
@@ -86,11 +88,11 @@ static int read_options(int argc, char **argv, struct send_options *options)
             options->body_path = optarg;
             break;
         default:
-            return cli_usage_error("send", "wrong option");
+            return cli_wrong_option("send", option, argv, known);
         }
     }
     if (optind < argc)
-        return cli_usage_error("send", "it takes no argument such as %s", argv[optind]);
+        return cli_extra_argument("send", argv[optind]);
     return EX_OK;
 }
 
@@ -109,7 +111,8 @@ static void append_id(struct buf *out, const char *prefix, size_t length)
     static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     unsigned char bytes[64];
 
-    RAND_bytes(bytes, sizeof(bytes));
+    if (RAND_bytes(bytes, sizeof(bytes)) != 1)
+        out->failed = true; /* an id that is not fresh would be a duplicate */
     buf_printf(out, "%s_", prefix);
     for (size_t i = 0; i < length; i++)
         buf_append_char(out, digits[bytes[i] % 62]);
@@ -129,8 +132,24 @@ static void append_made_id(struct buf *json, const char *key, const char *given,
 
     if (!given)
         append_id(&id, prefix, length);
-    append_string(json, key, given ? given : id.data);
+    append_string(json, key, given ? given : buf_text(&id).data);
+    json->failed = json->failed || id.failed;
     buf_release(&id);
+}
+
+/* What changed, as Close says it: the old values of an update, the whole object of a deletion. */
+static void append_change(struct buf *body, const char *action)
+{
+    static const char now[] = "{\"name\": \"A test by close-bridge send\"}";
+    bool is_update = strcmp(action, "updated") == 0;
+    bool is_deletion = strcmp(action, "deleted") == 0;
+
+    buf_printf(body,
+               "\"changed_fields\": [%s], \"meta\": {}, \"data\": %s, \"previous_data\": %s}}",
+               is_update ? "\"name\"" : "", is_deletion ? "{}" : now,
+               is_deletion ? now
+               : is_update ? "{\"name\": \"Before the test\"}"
+                           : "{}");
 }
 
 /* In the order of keys of real deliveries (CLOSE.md section 2). */
@@ -142,6 +161,7 @@ static void make_body(struct buf *body, const struct send_options *options)
     char stamp[64];
     struct buf lead = {0};
 
+    assert(options->object_type && options->action); /* they have defaults */
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
@@ -157,14 +177,14 @@ static void make_body(struct buf *body, const struct send_options *options)
                             "\"oauth_client_id\": null, \"oauth_scope\": null, ");
     append_string(body, "object_type", options->object_type);
     if (strcmp(options->object_type, "lead") == 0)
-        append_string(body, "object_id", options->lead_id ? options->lead_id : lead.data);
+        append_string(body, "object_id",
+                      options->lead_id ? options->lead_id : buf_text(&lead).data);
     else
         append_made_id(body, "object_id", NULL, "obj", 43);
-    append_string(body, "lead_id", options->lead_id ? options->lead_id : lead.data);
+    append_string(body, "lead_id", options->lead_id ? options->lead_id : buf_text(&lead).data);
     append_string(body, "action", options->action);
-    buf_append_string(body,
-                      "\"changed_fields\": [], \"meta\": {}, \"data\": {\"name\": \"A test by "
-                      "close-bridge send\"}, \"previous_data\": {}}}");
+    append_change(body, options->action);
+    body->failed = body->failed || lead.failed;
     buf_release(&lead);
 }
 
@@ -173,16 +193,20 @@ static int read_body(struct buf *body, const char *path)
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     char chunk[16384];
     size_t size;
+    int rc = EX_OK;
 
-    if (!file) {
-        fprintf(stderr, "close-bridge send: cannot read %s: %s\n", path, strerror(errno));
-        return EX_NOINPUT;
-    }
-    while ((size = fread(chunk, 1, sizeof(chunk), file)) > 0 && body->size < MAX_FILE)
+    while (file && (size = fread(chunk, 1, sizeof(chunk), file)) > 0 && body->size <= MAX_FILE)
         buf_append(body, chunk, size);
-    if (file != stdin)
+    if (!file || ferror(file)) {
+        fprintf(stderr, "close-bridge send: cannot read %s: %s\n", path, strerror(errno));
+        rc = EX_NOINPUT;
+    } else if (body->size > MAX_FILE) {
+        fprintf(stderr, "close-bridge send: %s is above the limit of 64MiB\n", path);
+        rc = EX_DATAERR;
+    }
+    if (file && file != stdin)
         fclose(file);
-    return EX_OK;
+    return rc;
 }
 
 static void default_url(const struct config *config, const char *account, char *url,
@@ -202,7 +226,10 @@ static void default_url(const struct config *config, const char *account, char *
 
 static size_t keep(char *data, size_t size, size_t count, void *context)
 {
-    buf_append(context, data, size * count);
+    struct buf *answer = context;
+
+    if (answer->size < MAX_ANSWER)
+        buf_append(answer, data, size * count);
     return size * count;
 }
 
@@ -222,10 +249,16 @@ static int post(const char *url, const struct buf *body, struct curl_slist *head
     long status = 0;
     CURLcode code;
 
+    if (!client) {
+        fputs("close-bridge send: out of memory\n", stderr);
+        return EX_OSERR;
+    }
     curl_easy_setopt(client, CURLOPT_URL, url);
     curl_easy_setopt(client, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(client, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(client, CURLOPT_TIMEOUT_MS, 15000L); /* as long as Close waits */
+    curl_easy_setopt(client, CURLOPT_NOPROXY, "127.0.0.1,::1,localhost");
+    curl_easy_setopt(client, CURLOPT_CONNECTTIMEOUT_MS, 5000L); /* as long as Close waits */
+    curl_easy_setopt(client, CURLOPT_TIMEOUT_MS, 15000L);
     curl_easy_setopt(client, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(client, CURLOPT_POSTFIELDS, body->data ? body->data : "");
     curl_easy_setopt(client, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body->size);
@@ -251,7 +284,8 @@ static struct curl_slist *make_headers(const struct config_account *account, con
     char hash[65];
 
     snprintf(timestamp, sizeof(timestamp), "%" PRId64, (int64_t)time(NULL));
-    if (signature_make(account->signature_keys[0], text_of(timestamp), buf_text(body), hash) < 0)
+    if (signature_sign(account->signature_keys[0], text_of(timestamp), buf_text(body), hash, NULL) <
+        0)
         return NULL;
     snprintf(line, sizeof(line), "close-sig-timestamp: %s", timestamp);
     headers = curl_slist_append(headers, line);
@@ -262,24 +296,58 @@ static struct curl_slist *make_headers(const struct config_account *account, con
     return curl_slist_append(headers, "Expect:");
 }
 
+/* The account to sign for; NULL when it was reported. */
+static const struct config_account *choose_account(const struct config *config, const char *name)
+{
+    struct suggestion nearest = {.word = text_of(name)};
+    const struct config_account *account = find_account(config, name);
+
+    if (account && account->signature_key_count > 0)
+        return account;
+    assert(config->accounts); /* a configuration has at least one */
+    for (size_t i = 0; !account && i < config->account_count; i++)
+        suggestion_offer(&nearest, config->accounts[i].name);
+    if (account)
+        fprintf(stderr, "close-bridge send: account %s has no signature_keys to sign with\n",
+                account->name);
+    else
+        fprintf(stderr, "close-bridge send: the configuration has no account %s%s%s%s\n", name,
+                nearest.name ? "; did you mean " : "", nearest.name ? nearest.name : "",
+                nearest.name ? "?" : "");
+    return NULL;
+}
+
+static int make_or_read_body(struct buf *body, const struct send_options *options)
+{
+    int rc = EX_OK;
+
+    if (options->body_path)
+        rc = read_body(body, options->body_path);
+    else
+        make_body(body, options);
+    if (rc == EX_OK && body->failed) {
+        fputs("close-bridge send: out of memory or of randomness\n", stderr);
+        rc = EX_OSERR;
+    }
+    return rc;
+}
+
 static int send_event(const struct config *config, const struct send_options *options)
 {
-    const struct config_account *account = find_account(config, options->account);
+    const struct config_account *account = choose_account(config, options->account);
     struct curl_slist *headers;
     struct buf body = {0};
     char url[512];
-    int rc = EX_OK;
+    int rc;
 
-    if (!account || account->signature_key_count == 0) {
-        fprintf(stderr, "close-bridge send: %s\n",
-                account ? "the account has no signature_keys to sign with"
-                        : "the configuration has no account of this name");
+    if (!account)
         return EX_CONFIG;
+    if (!options->url && config->listen.port == 0) {
+        fputs("close-bridge send: listen.address leaves the port open; name it with --url\n",
+              stderr);
+        return EX_USAGE;
     }
-    if (options->body_path)
-        rc = read_body(&body, options->body_path);
-    else
-        make_body(&body, options);
+    rc = make_or_read_body(&body, options);
     if (rc == EX_OK) {
         default_url(config, account->name, url, sizeof(url));
         headers = make_headers(account, &body);

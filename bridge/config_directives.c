@@ -1,5 +1,6 @@
 #include "bridge/config_directives.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -65,6 +66,7 @@ static const char *below(const char *path, const char *prefix)
 {
     size_t size = strlen(prefix);
 
+    assert(path);
     if (size == 0)
         return path;
     return strncmp(path, prefix, size) == 0 && path[size] == '.' ? path + size + 1 : NULL;
@@ -324,8 +326,6 @@ static bool apply_row(struct config_loader *loader, const struct directive *row,
 {
     struct value value = {loader, row, node, node->text, base};
 
-    if (config_node_get(node->parent, node->key) != node)
-        return true; /* repeated: reported already, the first one counts */
     if (row->type == DIRECTIVE_NODE)
         row->load(loader, node, base);
     else if (config_expect_value(loader, node))
@@ -339,6 +339,8 @@ bool config_directives_apply_key(struct config_loader *loader, const struct conf
     const struct directive *row;
     char path[PATH_SIZE];
 
+    if (node->is_repeated)
+        return true;
     if (strpbrk(node->key, ".["))
         return false;
     snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "." : "", node->key);
@@ -423,6 +425,7 @@ static bool is_new_string(struct config_loader *loader, const struct config_node
         return false;
     }
     for (size_t i = 0; i < count; i++) {
+        assert(strings[i]);
         if (strcmp(strings[i], node->text) == 0) {
             config_report_mistake(loader->report, node, NULL, "%s is in the list already",
                                   config_quote(node, quoted));

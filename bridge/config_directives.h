@@ -44,12 +44,12 @@ enum directive_type {
 struct directive {
     const char *path;
     enum directive_type type;
+    bool is_required;
+    bool zero_is_off;
     size_t offset;             /* in the struct of its mapping */
     const char *default_value; /* as written in a file; NULL: none */
     uint64_t min;
     uint64_t max;
-    bool is_required;
-    bool zero_is_off;
     const char *const *choices; /* ends with NULL */
     /* Reads one value into `base`; an error is half a sentence that follows the value. */
     int (*parse)(struct config_loader *loader, const char *value, void *base, struct error *err);

@@ -196,6 +196,7 @@ static struct config_node *build_map(struct builder *builder, const yaml_node_t 
         }
         item->key = key;
         item->parent = node;
+        item->index = i;
         node->items[node->count++] = item;
     }
     return node;
@@ -254,7 +255,7 @@ static int by_key(const void *a, const void *b)
 
     if (order)
         return order;
-    return left->line < right->line ? -1 : left->line > right->line;
+    return left->index < right->index ? -1 : 1;
 }
 
 /* Reports keys that occur twice in one mapping, anywhere. The sort makes it cheap for any file. */
@@ -274,9 +275,11 @@ static void report_repeated_keys(const struct config_node *node, struct config_r
     memcpy(sorted, node->items, node->count * sizeof(struct config_node *));
     qsort(sorted, node->count, sizeof(struct config_node *), by_key);
     for (size_t i = 1; i < node->count; i++) {
-        if (strcmp(sorted[i]->key, sorted[i - 1]->key) == 0)
-            config_report_mistake(report, sorted[i], NULL, "is already set in line %d",
-                                  sorted[i - 1]->line);
+        if (strcmp(sorted[i]->key, sorted[i - 1]->key) != 0)
+            continue;
+        sorted[i]->is_repeated = true;
+        config_report_mistake(report, sorted[i], NULL, "is already set in line %d",
+                              sorted[i - 1]->line);
     }
     free(sorted);
 }

@@ -25,10 +25,11 @@ struct config_node {
     int line; /* from 1; of an alias: where its anchor stands */
     const struct config_node *parent;
     char *key;                  /* inside a map; else NULL */
-    size_t index;               /* inside a list, from 0 */
+    size_t index;               /* inside a list or map, from 0 */
     char *text;                 /* of a scalar, terminated */
     bool is_plain;              /* a scalar without quotes */
     bool is_substituted;        /* its text came from outside and may be secret */
+    bool is_repeated;           /* its key stands in the map before: reported, to be passed over */
     bool is_broken;             /* a mistake was reported: its text means nothing */
     struct config_node **items; /* of a list or map */
     size_t count;

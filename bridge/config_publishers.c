@@ -57,7 +57,7 @@ static void add_property(struct config_loader *loader, const struct config_node 
 {
     struct kafka_property *property = &options->properties[options->property_count];
 
-    if (!config_expect_value(loader, node) || config_node_get(node->parent, node->key) != node)
+    if (!config_expect_value(loader, node))
         return;
     property->line = node->line;
     property->name = text_dup(text_of(node->key));

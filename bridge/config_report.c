@@ -114,8 +114,8 @@ static void hide_values(char *message, const struct config_node *node)
         hide_values(message, node->items[i]);
 }
 
-static void append_message(struct buf *text, const struct config_node *about, const char *fmt,
-                           va_list args)
+__attribute__((format(printf, 3, 0))) static void
+append_message(struct buf *text, const struct config_node *about, const char *fmt, va_list args)
 {
     char message[1024];
 
@@ -129,8 +129,9 @@ static void append_message(struct buf *text, const struct config_node *about, co
     buf_append_string(text, message);
 }
 
-static void add(struct config_report *report, const char *severity, const struct config_node *node,
-                const char *key, const char *fmt, va_list args)
+__attribute__((format(printf, 5, 0))) static void
+add(struct config_report *report, const char *severity, const struct config_node *node,
+    const char *key, const char *fmt, va_list args)
 {
     bool is_whole;
     const struct config_node *about = deepest(node, key, &is_whole);

@@ -1,75 +1,42 @@
 #include "bridge/dedupe.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include <xxhash.h>
-
 #include "bridge/base/error.h"
-#include "schemas/event.h"
 
-enum { MAX_PART = 256 };
+enum { EXPIRE_STEP = 16384 };
 
-/* Words of 32 bits, so that a mark has no padding. */
-struct mark {
-    uint32_t identity[4];
-    uint32_t content[2];
-    uint32_t time_s;
+/* 28 bytes: `content` is kept as bytes so that the slot needs no padding. */
+struct slot {
+    unsigned char identity[DEDUPE_IDENTITY_SIZE];
+    unsigned char content[8];
+    uint32_t age_s;
 };
 
 /*
- * Marks lie in a ring in order of arrival, which is the order in which they expire. The index is a
- * hash table of places in the ring, open addressing with linear probing; what is removed is closed
- * up, so that there are no tombstones.
+ * A ring of slots in the order of arrival, and an open-addressing index of ring positions (plus
+ * one; 0 is empty) with linear probing. The identity is a keyed hash already.
  */
 struct dedupe {
-    uint32_t max;
+    struct slot *ring;
+    uint32_t *index;
+    uint32_t ring_size;
+    uint32_t index_mask;
+    uint32_t capacity;
     uint32_t window_s;
-    struct mark *ring;
-    uint32_t *index; /* place in the ring plus one; 0: empty */
-    uint32_t mask;   /* size of the index minus one */
-    uint64_t first;  /* marks [first, last) are in the ring, modulo max */
-    uint64_t last;
-    bool has_given_way;   /* a mark left before its time */
-    uint32_t given_way_s; /* the time of the newest such mark */
+    uint32_t now_s; /* the newest time seen */
+    uint32_t evicted;
+    uint64_t oldest;  /* number of the oldest mark kept; numbers count up from 0 */
+    uint64_t pending; /* number of the first pending mark */
+    uint64_t next;    /* number of the next mark */
+    uint64_t skipped;
 };
 
-/* Appends a part and its end to what identifies an event; a part that is too long goes in as its
- * hash. */
-static void append_part(unsigned char *key, size_t *size, struct text part)
-{
-    uint64_t hash;
-
-    if (part.size > MAX_PART) {
-        hash = XXH3_64bits(part.data, part.size);
-        part = (struct text){(const char *)&hash, sizeof(hash)};
-    }
-    memcpy(key + *size, part.data, part.size);
-    *size += part.size;
-    key[(*size)++] = '\0';
-}
-
-void dedupe_identify(const unsigned char *secret, struct event *event)
-{
-    struct text object = event_text(event, EVENT_OBJECT);
-    unsigned char key[3 * (MAX_PART + 1)];
-    XXH128_canonical_t canonical;
-    size_t size = 0;
-
-    append_part(key, &size, event_text(event, EVENT_ACCOUNT));
-    append_part(key, &size, event_text(event, EVENT_ID));
-    append_part(key, &size, event_text(event, EVENT_DATE_UPDATED));
-    XXH128_canonicalFromHash(&canonical,
-                             XXH3_128bits_withSecret(key, size, secret, DEDUPE_SECRET_SIZE));
-    memcpy(event->identity, canonical.digest, sizeof(event->identity));
-    event->content = XXH3_64bits(object.data, object.size);
-    event->has_identity = true;
-}
-
-/* Pages are taken as they are touched. */
-static void *reserve(size_t size)
+static void *map_lazily(size_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -77,26 +44,36 @@ static void *reserve(size_t size)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-struct dedupe *dedupe_new(uint32_t max_marks, uint32_t window_s, struct error *err)
+static uint32_t index_size_for(uint64_t marks)
+{
+    uint64_t size = 64;
+
+    while (size < 2 * marks && size < (UINT64_C(1) << 31))
+        size *= 2;
+    return (uint32_t)size;
+}
+
+struct dedupe *dedupe_new(uint32_t capacity, uint32_t pending_max, uint32_t window_s,
+                          struct error *err)
 {
     struct dedupe *dedupe = calloc(1, sizeof(*dedupe));
-    uint32_t size = 16;
 
-    if (!dedupe)
-        goto fail;
-    while (size < max_marks + max_marks / 2)
-        size *= 2;
-    dedupe->max = max_marks;
+    if (!dedupe) {
+        error_set(err, ERROR_FATAL, "out of memory");
+        return NULL;
+    }
+    dedupe->capacity = capacity;
     dedupe->window_s = window_s;
-    dedupe->mask = size - 1;
-    dedupe->ring = reserve(max_marks * sizeof(*dedupe->ring));
-    dedupe->index = reserve(size * sizeof(*dedupe->index));
-    if (dedupe->ring && dedupe->index)
-        return dedupe;
-fail:
-    error_set(err, ERROR_FATAL, "no memory for %u dedupe marks: lower dedupe_max", max_marks);
-    dedupe_free(dedupe);
-    return NULL;
+    dedupe->ring_size = capacity + pending_max;
+    dedupe->index_mask = index_size_for((uint64_t)capacity + pending_max) - 1;
+    dedupe->ring = map_lazily(dedupe->ring_size * sizeof(*dedupe->ring));
+    dedupe->index = map_lazily(((size_t)dedupe->index_mask + 1) * sizeof(*dedupe->index));
+    if (!dedupe->ring || !dedupe->index) {
+        error_set(err, ERROR_FATAL, "no memory for %u dedupe marks: %s", capacity, strerror(errno));
+        dedupe_free(dedupe);
+        return NULL;
+    }
+    return dedupe;
 }
 
 void dedupe_free(struct dedupe *dedupe)
@@ -104,123 +81,161 @@ void dedupe_free(struct dedupe *dedupe)
     if (!dedupe)
         return;
     if (dedupe->ring)
-        munmap(dedupe->ring, dedupe->max * sizeof(*dedupe->ring));
+        munmap(dedupe->ring, dedupe->ring_size * sizeof(*dedupe->ring));
     if (dedupe->index)
-        munmap(dedupe->index, (dedupe->mask + (size_t)1) * sizeof(*dedupe->index));
+        munmap(dedupe->index, ((size_t)dedupe->index_mask + 1) * sizeof(*dedupe->index));
     free(dedupe);
 }
 
-static struct mark *mark_at(const struct dedupe *dedupe, uint32_t entry)
+static uint32_t home_of(const struct dedupe *dedupe, const unsigned char *identity)
 {
-    return &dedupe->ring[entry - 1];
+    uint32_t hash;
+
+    memcpy(&hash, identity, sizeof(hash));
+    return hash & dedupe->index_mask;
 }
 
-static uint32_t home_of(const struct dedupe *dedupe, const struct mark *mark)
+static uint32_t position_of(const struct dedupe *dedupe, uint64_t number)
 {
-    return mark->identity[0] & dedupe->mask;
+    return (uint32_t)(number % dedupe->ring_size);
 }
 
-static bool is_current(const struct dedupe *dedupe, const struct mark *mark, uint32_t now_s)
+static bool is_pending(const struct dedupe *dedupe, uint32_t position)
 {
-    return now_s - mark->time_s <= dedupe->window_s;
+    uint32_t first = position_of(dedupe, dedupe->oldest);
+    uint32_t offset = position >= first ? position - first : position + dedupe->ring_size - first;
+
+    return dedupe->oldest + offset >= dedupe->pending;
 }
 
-enum dedupe_answer dedupe_find(const struct dedupe *dedupe, const unsigned char *identity,
-                               uint64_t content, uint32_t now_s)
+static bool is_expired(const struct dedupe *dedupe, uint32_t age_s, uint32_t now_s)
 {
-    enum dedupe_answer answer = DEDUPE_NEW;
-    uint32_t first_word;
-    uint32_t slot;
+    return now_s > age_s && now_s - age_s > dedupe->window_s;
+}
 
-    memcpy(&first_word, identity, sizeof(first_word));
-    for (slot = first_word & dedupe->mask; dedupe->index[slot]; slot = (slot + 1) & dedupe->mask) {
-        const struct mark *mark = mark_at(dedupe, dedupe->index[slot]);
+enum dedupe_verdict dedupe_find(const struct dedupe *dedupe, const struct dedupe_mark *mark)
+{
+    enum dedupe_verdict verdict = DEDUPE_NEW;
+    uint32_t i = home_of(dedupe, mark->identity);
 
-        if (memcmp(mark->identity, identity, DEDUPE_IDENTITY_SIZE) != 0 ||
-            !is_current(dedupe, mark, now_s))
+    for (; dedupe->index[i]; i = (i + 1) & dedupe->index_mask) {
+        uint32_t position = dedupe->index[i] - 1;
+        const struct slot *slot = &dedupe->ring[position];
+
+        if (memcmp(slot->identity, mark->identity, sizeof(slot->identity)) != 0 ||
+            is_expired(dedupe, slot->age_s, mark->age_s))
             continue;
-        if (memcmp(mark->content, &content, sizeof(content)) == 0)
-            return DEDUPE_DUPLICATE;
-        answer = DEDUPE_CONFLICT;
+        if (memcmp(slot->content, &mark->content, sizeof(slot->content)) == 0)
+            return is_pending(dedupe, position) ? DEDUPE_PENDING : DEDUPE_SEEN;
+        verdict = DEDUPE_CONFLICT;
     }
-    return answer;
+    return verdict;
 }
 
-/* Closes the gap at `slot`: what comes behind moves up unless that would put it before its home. */
-static void close_gap(struct dedupe *dedupe, uint32_t slot)
+void dedupe_add(struct dedupe *dedupe, const struct dedupe_mark *mark)
 {
-    uint32_t next = slot;
+    uint32_t position = position_of(dedupe, dedupe->next++);
+    struct slot *slot = &dedupe->ring[position];
+    uint32_t i = home_of(dedupe, mark->identity);
 
-    for (;;) {
-        uint32_t home;
-
-        next = (next + 1) & dedupe->mask;
-        if (!dedupe->index[next])
-            break;
-        home = home_of(dedupe, mark_at(dedupe, dedupe->index[next]));
-        if (((next - home) & dedupe->mask) < ((next - slot) & dedupe->mask))
-            continue;
-        dedupe->index[slot] = dedupe->index[next];
-        slot = next;
-    }
-    dedupe->index[slot] = 0;
+    memcpy(slot->identity, mark->identity, sizeof(slot->identity));
+    memcpy(slot->content, &mark->content, sizeof(slot->content));
+    slot->age_s = mark->age_s;
+    while (dedupe->index[i])
+        i = (i + 1) & dedupe->index_mask;
+    dedupe->index[i] = position + 1;
 }
 
-static void remove_oldest(struct dedupe *dedupe)
+/* Closes the gap at `gap` by moving back what probed past it. */
+static void close_gap(struct dedupe *dedupe, uint32_t gap)
 {
-    uint32_t entry = (uint32_t)(dedupe->first % dedupe->max) + 1;
-    uint32_t slot = home_of(dedupe, mark_at(dedupe, entry));
+    uint32_t mask = dedupe->index_mask;
 
-    while (dedupe->index[slot] != entry)
-        slot = (slot + 1) & dedupe->mask;
-    close_gap(dedupe, slot);
-    dedupe->first++;
+    for (uint32_t i = (gap + 1) & mask; dedupe->index[i]; i = (i + 1) & mask) {
+        uint32_t home = home_of(dedupe, dedupe->ring[dedupe->index[i] - 1].identity);
+
+        if (((i - home) & mask) < ((i - gap) & mask))
+            continue; /* its home lies behind the gap */
+        dedupe->index[gap] = dedupe->index[i];
+        gap = i;
+    }
+    dedupe->index[gap] = 0;
+}
+
+static void remove_from_index(struct dedupe *dedupe, uint32_t position)
+{
+    uint32_t i = home_of(dedupe, dedupe->ring[position].identity);
+
+    while (dedupe->index[i] != position + 1)
+        i = (i + 1) & dedupe->index_mask;
+    close_gap(dedupe, i);
+}
+
+static void forget_oldest(struct dedupe *dedupe)
+{
+    remove_from_index(dedupe, position_of(dedupe, dedupe->oldest));
+    dedupe->oldest++;
+}
+
+void dedupe_confirm(struct dedupe *dedupe)
+{
+    dedupe->pending = dedupe->next;
+    while (dedupe->next - dedupe->oldest > dedupe->capacity) {
+        uint32_t age_s = dedupe->ring[position_of(dedupe, dedupe->oldest)].age_s;
+
+        if (!is_expired(dedupe, age_s, dedupe->now_s))
+            dedupe->evicted = age_s + 1;
+        forget_oldest(dedupe);
+    }
+}
+
+void dedupe_take_back(struct dedupe *dedupe)
+{
+    while (dedupe->next > dedupe->pending)
+        remove_from_index(dedupe, position_of(dedupe, --dedupe->next));
 }
 
 void dedupe_expire(struct dedupe *dedupe, uint32_t now_s)
 {
-    while (dedupe->first < dedupe->last &&
-           !is_current(dedupe, &dedupe->ring[dedupe->first % dedupe->max], now_s))
-        remove_oldest(dedupe);
-}
-
-void dedupe_add(struct dedupe *dedupe, const unsigned char *identity, uint64_t content,
-                uint32_t now_s)
-{
-    struct mark *mark;
-    uint32_t slot;
-
-    dedupe_expire(dedupe, now_s);
-    if (dedupe->last - dedupe->first == dedupe->max) {
-        dedupe->has_given_way = true;
-        dedupe->given_way_s = dedupe->ring[dedupe->first % dedupe->max].time_s;
-        remove_oldest(dedupe);
+    dedupe->now_s = now_s;
+    for (int i = 0; i < EXPIRE_STEP && dedupe->oldest < dedupe->pending; i++) {
+        if (!is_expired(dedupe, dedupe->ring[position_of(dedupe, dedupe->oldest)].age_s, now_s))
+            return;
+        forget_oldest(dedupe);
     }
-    mark = &dedupe->ring[dedupe->last % dedupe->max];
-    memcpy(mark->identity, identity, sizeof(mark->identity));
-    memcpy(mark->content, &content, sizeof(mark->content));
-    mark->time_s = now_s;
-    slot = home_of(dedupe, mark);
-    while (dedupe->index[slot])
-        slot = (slot + 1) & dedupe->mask;
-    dedupe->index[slot] = (uint32_t)(dedupe->last % dedupe->max) + 1;
-    dedupe->last++;
 }
 
-void dedupe_clear(struct dedupe *dedupe)
+void dedupe_skip(struct dedupe *dedupe, uint64_t count)
 {
-    while (dedupe->first < dedupe->last)
-        remove_oldest(dedupe);
+    dedupe->skipped += count;
+}
+
+uint64_t dedupe_forgotten(const struct dedupe *dedupe)
+{
+    return dedupe->oldest + dedupe->skipped;
 }
 
 size_t dedupe_count(const struct dedupe *dedupe)
 {
-    return (size_t)(dedupe->last - dedupe->first);
+    return (size_t)(dedupe->pending - dedupe->oldest);
 }
 
-uint32_t dedupe_reach_s(const struct dedupe *dedupe, uint32_t now_s)
+uint32_t dedupe_evicted(const struct dedupe *dedupe)
 {
-    uint32_t reach_s = now_s - dedupe->given_way_s;
+    return dedupe->evicted;
+}
 
-    return dedupe->has_given_way && reach_s < dedupe->window_s ? reach_s : dedupe->window_s;
+void dedupe_set_evicted(struct dedupe *dedupe, uint32_t evicted)
+{
+    dedupe->evicted = evicted;
+}
+
+uint32_t dedupe_window_s(const struct dedupe *dedupe, uint32_t now_s)
+{
+    uint32_t since;
+
+    if (!dedupe->evicted)
+        return dedupe->window_s;
+    since = now_s >= dedupe->evicted ? now_s - dedupe->evicted + 1 : 0;
+    return since < dedupe->window_s ? since : dedupe->window_s;
 }

@@ -1,11 +1,11 @@
 /*
- * Recognises events that were seen before: a table of marks in memory, bounded, oldest out first.
+ * The marks of what was received, in memory: bounded, oldest out first.
  *
- * A mark is a 128-bit keyed hash of account, event id and date_updated, and a 64-bit hash of the
- * event's bytes. It costs 28 bytes and 4 to 8 bytes of index. Time is the caller's, in seconds, and
- * never runs backwards.
+ * A mark is the identity of an event (a keyed hash), the hash of its bytes and its age by the
+ * journal's clock. Marks are added as pending and become firm together, when what they stand for is
+ * durable; a failed commit takes them back.
  *
- * Threads: one.
+ * Memory: 36 bytes a mark at the usual load, touched only as marks arrive. One thread.
  */
 #ifndef BRIDGE_DEDUPE_H
 #define BRIDGE_DEDUPE_H
@@ -15,40 +15,61 @@
 
 struct dedupe; /* opaque: defined in dedupe.c */
 struct error;
-struct event;
 
-enum { DEDUPE_SECRET_SIZE = 192, DEDUPE_IDENTITY_SIZE = 16 };
+enum { DEDUPE_IDENTITY_SIZE = 16 };
 
-enum dedupe_answer {
-    DEDUPE_NEW,
-    DEDUPE_DUPLICATE,
-    DEDUPE_CONFLICT, /* the same id and date with other bytes: an event of its own */
+struct dedupe_mark {
+    unsigned char identity[DEDUPE_IDENTITY_SIZE];
+    uint64_t content;
+    uint32_t age_s; /* the journal's clock when it was received */
 };
 
-/* Sets identity and content of an event. `secret` has DEDUPE_SECRET_SIZE random bytes. Any thread.
- */
-void dedupe_identify(const unsigned char *secret, struct event *event);
+enum dedupe_verdict {
+    DEDUPE_NEW,      /* never seen, or forgotten */
+    DEDUPE_SEEN,     /* the same identity and content, firm */
+    DEDUPE_PENDING,  /* the same identity and content, not firm yet */
+    DEDUPE_CONFLICT, /* the identity with other content only */
+};
 
-/* Returns owned (dedupe_free), NULL without memory. */
-struct dedupe *dedupe_new(uint32_t max_marks, uint32_t window_s, struct error *err);
+/*
+ * Holds at most `capacity` firm marks, none older than `window_s`, and `pending_max` pending ones.
+ * Returns owned (dedupe_free).
+ */
+struct dedupe *dedupe_new(uint32_t capacity, uint32_t pending_max, uint32_t window_s,
+                          struct error *err);
 void dedupe_free(struct dedupe *dedupe);
 
-enum dedupe_answer dedupe_find(const struct dedupe *dedupe, const unsigned char *identity,
-                               uint64_t content, uint32_t now_s);
+enum dedupe_verdict dedupe_find(const struct dedupe *dedupe, const struct dedupe_mark *mark);
 
-/* Adds a mark; the oldest gives way when the table is full. */
-void dedupe_add(struct dedupe *dedupe, const unsigned char *identity, uint64_t content,
-                uint32_t now_s);
+/* Adds a pending mark. At most `pending_max` between two calls of dedupe_confirm() or
+ * dedupe_take_back(). Ages never fall from one mark to the next. */
+void dedupe_add(struct dedupe *dedupe, const struct dedupe_mark *mark);
 
-/* Forgets what is older than the window. */
+/* Makes the pending marks firm; the oldest go while there are more than `capacity`. */
+void dedupe_confirm(struct dedupe *dedupe);
+
+/* Forgets the pending marks. */
+void dedupe_take_back(struct dedupe *dedupe);
+
+/* Forgets firm marks that are older than the window at `now_s`, a bounded number in one call: what
+ * is left of them is no longer found all the same. */
 void dedupe_expire(struct dedupe *dedupe, uint32_t now_s);
 
-/* Forgets everything. */
-void dedupe_clear(struct dedupe *dedupe);
+/* Counts marks that were found expired before they were added: see dedupe_forgotten(). */
+void dedupe_skip(struct dedupe *dedupe, uint64_t count);
+
+/* How many firm marks were forgotten or skipped since dedupe_new(), oldest first: as many may be
+ * deleted from the disk. */
+uint64_t dedupe_forgotten(const struct dedupe *dedupe);
 
 size_t dedupe_count(const struct dedupe *dedupe);
 
-/* How far back duplicates are recognised: the window, or less when marks had to give way. */
-uint32_t dedupe_reach_s(const struct dedupe *dedupe, uint32_t now_s);
+/* The age of the newest mark that went for want of room, plus one; 0 when none did. Stored, so that
+ * dedupe_window_s() stays true after a restart. */
+uint32_t dedupe_evicted(const struct dedupe *dedupe);
+void dedupe_set_evicted(struct dedupe *dedupe, uint32_t evicted);
+
+/* How far back a duplicate is recognised at `now_s`. */
+uint32_t dedupe_window_s(const struct dedupe *dedupe, uint32_t now_s);
 
 #endif

@@ -3,152 +3,237 @@
 #include <string.h>
 #include <strings.h>
 
+#include "bridge/base/text.h"
+
+/* What a byte may be part of. Value: anything but control characters, tab allowed. Target: visible
+ * ASCII but '#'. Host: what RFC 3986 allows in host and port. */
+enum { IS_TOKEN = 1, IS_VALUE = 2, IS_TARGET = 4, IS_HOST = 8 };
+
+/* clang-format off */
+static const unsigned char classes[256] = {
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  2,  0,  0,  0,  0,  0,  0,
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
+     2, 15,  6,  3, 15, 15, 15, 15, 14, 14, 15, 15,  6, 15, 15,  6,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 14,  6, 14,  6,  6,
+     6, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14,  6, 14,  7, 15,
+     7, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,  6,  7,  6, 15,  0,
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,
+};
+/* clang-format on */
+
+/* Longest Content-Length that cannot overflow anybody's 64 bits. */
+enum { LENGTH_DIGITS = 18 };
+
 struct counts {
-    size_t hosts;
-    size_t lengths;
-    size_t encodings;
-    bool is_1_1;
-    const char *trouble;
+    unsigned hosts;
+    unsigned lengths;
+    unsigned encodings;
 };
 
-size_t framing_head_size(struct text bytes)
+static bool all_are(struct text text, unsigned char class)
 {
-    for (size_t i = 0; i + 1 < bytes.size; i++) {
-        if (bytes.data[i] != '\n')
-            continue;
-        if (bytes.data[i + 1] == '\n')
-            return i + 2;
-        if (i + 2 < bytes.size && bytes.data[i + 1] == '\r' && bytes.data[i + 2] == '\n')
-            return i + 3;
-    }
-    return 0;
+    unsigned char seen = class;
+
+    for (size_t i = 0; i < text.size; i++)
+        seen &= classes[(unsigned char)text.data[i]];
+    return seen != 0;
 }
 
-/* RFC 9110 section 5.6.2 */
-static bool is_token_char(char c)
+static bool same_ignoring_case(struct text a, const char *b, size_t size)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
+    return a.size == size && strncasecmp(a.data, b, size) == 0;
 }
 
-static bool is_named(struct text name, const char *wanted)
+/* Cuts the line that `rest` begins with off it, without its CRLF. */
+static enum framing_verdict next_line(struct text *rest, struct text *out_line)
 {
-    return name.size == strlen(wanted) && strncasecmp(name.data, wanted, name.size) == 0;
+    const char *end = memchr(rest->data, '\n', rest->size);
+    size_t size;
+
+    if (!end)
+        return FRAMING_INCOMPLETE;
+    size = (size_t)(end - rest->data);
+    if (size == 0 || end[-1] != '\r')
+        return FRAMING_LINE_END;
+    *out_line = (struct text){rest->data, size - 1};
+    *rest = (struct text){end + 1, rest->size - size - 1};
+    return FRAMING_OK;
 }
 
-static struct text trim(struct text value)
+/* "METHOD target HTTP/1.x", one space each. */
+static enum framing_verdict check_request_line(struct text line, struct text *out_method,
+                                               struct framing_head *head)
 {
-    while (value.size > 0 && (value.data[0] == ' ' || value.data[0] == '\t')) {
-        value.data++;
-        value.size--;
-    }
-    while (value.size > 0 &&
-           (value.data[value.size - 1] == ' ' || value.data[value.size - 1] == '\t'))
-        value.size--;
-    return value;
+    static const char version[] = " HTTP/1.";
+    const size_t version_size = sizeof(version) - 1;
+    const char *space = memchr(line.data, ' ', line.size);
+    struct text target;
+    char minor;
+
+    if (!space || line.size < version_size + 1)
+        return FRAMING_REQUEST_LINE;
+    minor = line.data[line.size - 1];
+    if (memcmp(line.data + line.size - 1 - version_size, version, version_size) != 0 ||
+        (minor != '0' && minor != '1'))
+        return FRAMING_VERSION;
+    *out_method = (struct text){line.data, (size_t)(space - line.data)};
+    if (space >= line.data + line.size - 1 - version_size)
+        return FRAMING_REQUEST_LINE;
+    target = (struct text){space + 1, line.size - out_method->size - 2 - version_size};
+    if (out_method->size == 0 || !all_are(*out_method, IS_TOKEN))
+        return FRAMING_REQUEST_LINE;
+    if (target.size == 0 || target.data[0] != '/' || !all_are(target, IS_TARGET))
+        return FRAMING_REQUEST_LINE;
+    head->is_http10 = minor == '0';
+    return FRAMING_OK;
 }
 
-static void check_length(struct counts *counts, struct text value)
+static struct text trimmed(struct text text)
 {
-    uint64_t length;
-
-    if (++counts->lengths > 1)
-        counts->trouble = "there is more than one Content-Length";
-    else if (!text_to_u64(value, &length))
-        counts->trouble = "the Content-Length is not a number";
+    while (text.size && (text.data[0] == ' ' || text.data[0] == '\t'))
+        text = (struct text){text.data + 1, text.size - 1};
+    while (text.size && (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t'))
+        text.size--;
+    return text;
 }
 
-static void check_encoding(struct counts *counts, struct text value)
+static enum framing_verdict check_length(struct text value, struct counts *counts,
+                                         struct framing_head *head)
 {
-    if (++counts->encodings > 1)
-        counts->trouble = "there is more than one Transfer-Encoding";
-    else if (!counts->is_1_1)
-        counts->trouble = "there is a Transfer-Encoding in an HTTP/1.0 request";
-    else if (!is_named(value, "chunked"))
-        counts->trouble = "the Transfer-Encoding is not chunked";
+    if (++counts->lengths > 1 || value.size > LENGTH_DIGITS ||
+        (value.size > 1 && value.data[0] == '0') || !text_to_u64(value, &head->content_length))
+        return FRAMING_CONTENT_LENGTH;
+    head->has_length = true;
+    return FRAMING_OK;
 }
 
-static void check_header(struct counts *counts, struct text line)
+static enum framing_verdict check_encoding(struct text value, struct counts *counts,
+                                           struct framing_head *head)
 {
-    const char *colon = memchr(line.data, ':', line.size);
-    struct text name = {line.data, colon ? (size_t)(colon - line.data) : 0};
+    if (++counts->encodings > 1 || !same_ignoring_case(value, "chunked", 7))
+        return FRAMING_TRANSFER_ENCODING;
+    head->is_chunked = true;
+    return FRAMING_OK;
+}
+
+static enum framing_verdict check_header(struct text line, struct counts *counts,
+                                         struct framing_head *head)
+{
+    const char *colon;
+    struct text name;
     struct text value;
 
-    if (name.size == 0) {
-        counts->trouble = "a header line has no name";
-        return;
-    }
-    for (size_t i = 0; i < name.size; i++) {
-        if (!is_token_char(name.data[i])) {
-            counts->trouble = "a header name has a character that names cannot have";
-            return;
-        }
-    }
-    value = trim((struct text){colon + 1, line.size - name.size - 1});
-    if (is_named(name, "host"))
+    if (line.data[0] == ' ' || line.data[0] == '\t')
+        return FRAMING_FOLDED;
+    colon = memchr(line.data, ':', line.size);
+    if (!colon)
+        return FRAMING_HEADER_NAME;
+    name = (struct text){line.data, (size_t)(colon - line.data)};
+    if (name.size == 0 || !all_are(name, IS_TOKEN))
+        return FRAMING_HEADER_NAME;
+    value = (struct text){colon + 1, line.size - name.size - 1};
+    if (!all_are(value, IS_VALUE))
+        return FRAMING_HEADER_VALUE;
+    value = trimmed(value);
+    if (same_ignoring_case(name, "content-length", 14))
+        return check_length(value, counts, head);
+    if (same_ignoring_case(name, "transfer-encoding", 17))
+        return check_encoding(value, counts, head);
+    if (same_ignoring_case(name, "host", 4)) {
         counts->hosts++;
-    else if (is_named(name, "content-length"))
-        check_length(counts, value);
-    else if (is_named(name, "transfer-encoding"))
-        check_encoding(counts, value);
-}
-
-static void check_request_line(struct counts *counts, struct text line)
-{
-    const char *first = memchr(line.data, ' ', line.size);
-    const char *last = memrchr(line.data, ' ', line.size);
-
-    if (!first || first == last || memchr(first + 1, ' ', (size_t)(last - first - 1))) {
-        counts->trouble = "the request line is not method, target and version";
-        return;
+        return value.size && all_are(value, IS_HOST) ? FRAMING_OK : FRAMING_HOST;
     }
-    counts->is_1_1 =
-        is_named((struct text){last + 1, line.size - (size_t)(last + 1 - line.data)}, "HTTP/1.1");
+    return FRAMING_OK;
 }
 
-static const char *check_line(struct counts *counts, struct text line, bool is_first)
+static bool gives_body_no_meaning(struct text method)
 {
-    for (size_t i = 0; i < line.size; i++) {
-        if (line.data[i] == '\r' || line.data[i] == '\0')
-            return "a line has a bare CR or a NUL in it";
-    }
-    if (is_first)
-        check_request_line(counts, line);
-    else if (line.data[0] == ' ' || line.data[0] == '\t')
-        counts->trouble = "a header is folded over lines";
-    else
-        check_header(counts, line);
-    return counts->trouble;
+    return text_equal_string(method, "GET") || text_equal_string(method, "HEAD") ||
+           text_equal_string(method, "TRACE") || text_equal_string(method, "CONNECT");
 }
 
-const char *framing_check(struct text head, bool *out_is_chunked)
+static enum framing_verdict check_whole(struct text method, const struct counts *counts,
+                                        const struct framing_head *head)
+{
+    if (counts->hosts > 1 || (counts->hosts == 0 && !head->is_http10))
+        return FRAMING_HOST;
+    if (head->is_chunked && head->has_length)
+        return FRAMING_TWO_LENGTHS;
+    if (head->is_chunked && head->is_http10)
+        return FRAMING_TRANSFER_ENCODING;
+    if ((head->is_chunked || head->content_length) && gives_body_no_meaning(method))
+        return FRAMING_UNEXPECTED_BODY;
+    return FRAMING_OK;
+}
+
+static enum framing_verdict check_lines(struct text bytes, struct framing_head *head)
 {
     struct counts counts = {0};
-    const char *at = head.data;
-    const char *end = head.data + head.size;
-    bool is_first = true;
+    struct text rest = bytes;
+    struct text method = {0};
+    struct text line;
+    enum framing_verdict verdict = next_line(&rest, &line);
 
-    /* One empty line before the request is allowed (RFC 9112 section 2.2). */
-    if (head.size >= 2 && at[0] == '\r' && at[1] == '\n')
-        at += 2;
-    while (at < end) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        struct text line;
-
-        if (!newline || newline == at || newline[-1] != '\r')
-            return "a line does not end with CR LF";
-        line = (struct text){at, (size_t)(newline - 1 - at)};
-        at = newline + 1;
+    /* RFC 9112 2.2: one empty line before the request line is to be ignored. */
+    if (verdict == FRAMING_OK && line.size == 0)
+        verdict = next_line(&rest, &line);
+    if (verdict == FRAMING_OK)
+        verdict = check_request_line(line, &method, head);
+    while (verdict == FRAMING_OK) {
+        verdict = next_line(&rest, &line);
+        if (verdict != FRAMING_OK)
+            return verdict;
         if (line.size == 0)
             break;
-        if (check_line(&counts, line, is_first))
-            return counts.trouble ? counts.trouble : "a line has a bare CR or a NUL in it";
-        is_first = false;
+        verdict = check_header(line, &counts, head);
     }
-    *out_is_chunked = counts.encodings > 0;
-    if (counts.encodings > 0 && counts.lengths > 0)
-        return "there are both a Content-Length and a Transfer-Encoding";
-    if (counts.hosts > 1 || (counts.is_1_1 && counts.hosts == 0))
-        return "there is not exactly one Host";
-    return NULL;
+    if (verdict != FRAMING_OK)
+        return verdict;
+    head->size = (size_t)(rest.data - bytes.data);
+    return check_whole(method, &counts, head);
+}
+
+enum framing_verdict framing_guard_check(const char *bytes, size_t size, size_t max_head,
+                                         struct framing_head *out_head)
+{
+    struct framing_head head = {0};
+    struct text visible = {bytes, size < max_head ? size : max_head};
+    enum framing_verdict verdict = check_lines(visible, &head);
+
+    if (verdict == FRAMING_INCOMPLETE && size >= max_head)
+        return FRAMING_TOO_LARGE;
+    if (verdict == FRAMING_OK)
+        *out_head = head;
+    return verdict;
+}
+
+const char *framing_verdict_name(enum framing_verdict verdict)
+{
+    static const char *const names[] = {
+        [FRAMING_OK] = "ok",
+        [FRAMING_INCOMPLETE] = "incomplete",
+        [FRAMING_TOO_LARGE] = "too_large",
+        [FRAMING_LINE_END] = "line_end",
+        [FRAMING_REQUEST_LINE] = "request_line",
+        [FRAMING_VERSION] = "version",
+        [FRAMING_FOLDED] = "folded_header",
+        [FRAMING_HEADER_NAME] = "header_name",
+        [FRAMING_HEADER_VALUE] = "header_value",
+        [FRAMING_HOST] = "host",
+        [FRAMING_CONTENT_LENGTH] = "content_length",
+        [FRAMING_TRANSFER_ENCODING] = "transfer_encoding",
+        [FRAMING_TWO_LENGTHS] = "two_lengths",
+        [FRAMING_UNEXPECTED_BODY] = "unexpected_body",
+    };
+
+    return names[verdict];
 }

@@ -158,40 +158,38 @@ static struct http_connection *connection_of(h2o_req_t *req)
     return sock->on_close.data;
 }
 
-/* The request's bytes are still in the socket's buffer: the head, and behind it the body. */
-static struct text head_of(h2o_req_t *req)
+static void refuse(struct http_loop *loop, struct http_request *request, int status,
+                   const char *code, const char *message)
 {
-    const h2o_buffer_t *input = req->conn->callbacks->get_socket(req->conn)->input;
-    struct text bytes = {input->bytes, input->size};
-
-    if (req->entity.base && req->entity.base >= input->bytes &&
-        req->entity.base <= input->bytes + input->size)
-        return (struct text){input->bytes, (size_t)(req->entity.base - input->bytes)};
-    bytes.size = framing_head_size(bytes);
-    return bytes;
-}
-
-/* True when the request was refused here. */
-static bool is_refused(struct http_loop *loop, struct http_request *request)
-{
-    struct text head = head_of(request->req);
-    bool is_chunked = false;
-    const char *trouble = framing_check(head, &is_chunked);
-    int status = trouble ? 400 : head.size > MAX_HEAD ? 431 : 0;
-
-    /* How chunks were written cannot be seen any more, so nothing may follow them on this
-     * connection. */
-    if (status || is_chunked)
-        http_close_after(request);
-    if (!status)
-        return false;
+    http_close_after(request);
     if (loop->server->options.refused)
         loop->server->options.refused(loop->server->options.context, status);
-    if (trouble)
-        http_respond_error(request, 400, "bad_framing", trouble);
-    else
-        http_respond_error(request, 431, "headers_too_large", "the headers are larger than 32 KiB");
-    return true;
+    http_respond_error(request, status, code, message);
+}
+
+/* True when the request was refused here. Its bytes are still in the socket's buffer, the head
+ * first. */
+static bool is_refused(struct http_loop *loop, struct http_request *request)
+{
+    h2o_req_t *req = request->req;
+    const h2o_buffer_t *input = req->conn->callbacks->get_socket(req->conn)->input;
+    enum framing_verdict verdict;
+    struct framing_head head;
+
+    verdict = framing_guard_check(input->bytes, input->size, MAX_HEAD, &head);
+    if (verdict == FRAMING_TOO_LARGE) {
+        refuse(loop, request, 431, "headers_too_large", "the headers are larger than 32 KiB");
+        return true;
+    }
+    if (verdict != FRAMING_OK) {
+        refuse(loop, request, 400, "bad_framing", framing_verdict_name(verdict));
+        return true;
+    }
+    /* How chunks were written cannot be seen any more, so nothing may follow them on this
+     * connection. */
+    if (head.is_chunked)
+        http_close_after(request);
+    return false;
 }
 
 struct loop_handler {

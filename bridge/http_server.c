@@ -225,7 +225,7 @@ static int bind_unix(const struct http_server *server, struct error *err)
 
     if (strlen(path) >= sizeof(address.sun_path))
         return error_set(err, ERROR_CONFIG, "the socket's path %s is too long", path);
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     /* A live bridge would hold the journal's lock: what is left here is an old one's. */
     unlink(path);

@@ -1,15 +1,198 @@
 /*
- * What the parts of the journal know of each other. Nobody else includes this.
+ * What the files of the journal share. Private to journal*.c.
+ *
+ *   journal.c         open, close, the intake, cursors before the start, numbers
+ *   journal_state.c   what is read at a start: the state, the secret, cursors, marks; the clock
+ *   journal_writer.c  the thread: batches, answers, trouble and recovery
+ *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
+ *   journal_letters.c parked records and dead letters
+ *   journal_reader.c  reading events
  */
 #ifndef BRIDGE_JOURNAL_INTERNAL_H
 #define BRIDGE_JOURNAL_INTERNAL_H
 
-struct journal;
-struct store;
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-struct store *journal_store(struct journal *journal);
+#include "bridge/base/mailbox.h"
+#include "bridge/dedupe.h"
+#include "bridge/delivery.h"
+#include "bridge/identity.h"
+#include "bridge/journal.h"
+#include "bridge/journal_store.h"
 
-/* A record was passed over because it is damaged. Any thread. */
-void journal_count_damage(struct journal *journal);
+enum {
+    JOURNAL_FORMAT = 1,
+    BATCH_DELIVERIES = 4096,
+    BATCH_NOTES = 4096,
+    BATCH_BYTES = 16 * 1024 * 1024,
+    PUBLISHER_SIZE = 64, /* with its terminator */
+};
+
+/* Stored in every commit under "state". */
+struct journal_state {
+    uint32_t format;
+    uint32_t age_s;      /* the journal's clock */
+    uint64_t commits;    /* counts the commits */
+    uint64_t next_seq;   /* of the next event */
+    uint64_t next_dead;  /* id of the next dead letter */
+    uint64_t next_batch; /* number of the next batch of marks */
+    uint32_t evicted;    /* see dedupe_evicted() */
+    uint32_t unused;
+};
+
+/* State that is true only when the commit under way succeeds. */
+struct progress {
+    struct journal_state state;
+    uint64_t head_seq;      /* oldest event kept; next_seq without any */
+    uint32_t head_age_s;    /* its age by the journal's clock, when it is known */
+    uint64_t marks_trimmed; /* forgotten marks that are off the disk */
+};
+
+struct cursor {
+    char publisher[PUBLISHER_SIZE];
+    uint64_t seq;     /* durable */
+    uint64_t pending; /* in the commit under way */
+};
+
+/* What one commit takes in. */
+struct batch {
+    struct delivery *deliveries[BATCH_DELIVERIES];
+    bool depends[BATCH_DELIVERIES]; /* the answer is true only after the commit */
+    size_t delivery_count;
+    struct event *events[BATCH_DELIVERIES]; /* to be published */
+    size_t event_count;
+    struct event *opaque[BATCH_DELIVERIES]; /* to be dead letters */
+    size_t opaque_count;
+    size_t conflicts;
+    const char *no_room; /* why an event was refused, if one was */
+    struct dedupe_mark marks[BATCH_DELIVERIES];
+    size_t mark_count;
+    struct note *notes[BATCH_NOTES];
+    size_t note_count;
+    uint64_t event_cost;
+    uint64_t letter_cost;
+    uint64_t letters_put; /* so far in this commit */
+    uint64_t dead_put;
+};
+
+/* A queue linked by mailbox nodes. */
+struct waiting {
+    struct mailbox_node *first;
+    struct mailbox_node *last;
+};
+
+struct journal {
+    struct intake intake;
+    const struct clock *clock;
+    struct store store;
+    struct dedupe *dedupe;
+    uint32_t retention_s;
+    uint32_t dedupe_window_s;
+    uint32_t dedupe_max;
+    unsigned char secret[IDENTITY_SECRET_SIZE];
+
+    /* the journal's clock: age_base_s was true at age_base_us */
+    uint32_t age_base_s;
+    int64_t age_base_us;
+
+    struct progress durable;
+    struct progress next;
+    struct cursor *cursors;
+    size_t cursor_count;
+
+    struct wakeup wakeup;
+    struct mailbox deliveries;
+    struct mailbox notes;
+    struct waiting waiting_deliveries;
+    struct waiting waiting_notes;
+    struct batch *batch;
+    size_t batch_bytes;
+
+    pthread_t thread;
+    bool has_thread;
+    atomic_bool is_stopping;
+    void (*on_stored)(void *context, struct event *const *events, size_t count);
+    void *on_stored_context;
+
+    bool is_broken; /* the last commit or opening failed: recover before anything else */
+    bool is_disk_full;
+    int64_t squeezed_until_ms; /* LMDB said full: no events until then, monotonic */
+    int64_t next_recover_ms;   /* monotonic */
+    int64_t recover_wait_ms;
+
+    /* numbers, read by any thread */
+    _Atomic uint64_t tail;
+    _Atomic uint64_t head;
+    _Atomic uint64_t bytes;
+    _Atomic uint64_t dead_count;
+    _Atomic uint64_t dead_tail;
+    _Atomic int64_t window_s;
+    _Atomic(const char *) trouble; /* NULL: events are accepted */
+    _Atomic uint64_t conflicts;
+    _Atomic uint64_t damaged;
+};
+
+struct journal_reader {
+    struct journal *journal;
+};
+
+/* ---- journal_state.c ---- */
+
+int state_load(struct journal *journal, struct error *err);
+
+/* Reads again, after a reopening, what a commit that failed may have left: cursors and dead letters
+ * are kept; events and marks that nobody was told of are taken out by the next commit. */
+int state_reload(struct journal *journal, struct error *err);
+
+/* The journal's clock in seconds. */
+uint32_t journal_age_s(struct journal *journal);
+
+/* Finds a cursor or makes one in memory; NULL without memory. */
+struct cursor *cursor_get(struct journal *journal, const char *publisher);
+
+/* Everything up to this is settled for every publisher. */
+/* A cursor whose name begins with @ counts dead letters, not events: it pins none. */
+bool is_of_letters(const char *cursor);
+uint64_t cursors_minimum(const struct journal *journal);
+
+/* How many marks a stored batch of so many bytes holds. */
+size_t marks_in(size_t size);
+
+/* ---- journal_commit.c ---- */
+
+enum commit_result {
+    COMMIT_DONE,
+    COMMIT_FULL,   /* aborted: LMDB has no page left for it */
+    COMMIT_FAILED, /* nothing on this environment is believed any more */
+};
+
+/* Writes what the batch holds, and what retention is due, in one transaction. */
+enum commit_result commit_batch(struct journal *journal, struct batch *batch, struct error *err);
+
+/* After a reopening: takes out what a failed commit left and proves that commits work. */
+enum commit_result commit_recovery(struct journal *journal, struct error *err);
+
+bool retention_is_due(struct journal *journal);
+
+/* ---- journal_letters.c ---- */
+
+/* All return an LMDB code. */
+int letters_park(struct store *store, struct MDB_txn *txn, const struct note *note, int64_t now_ms);
+int letters_unpark(struct store *store, struct MDB_txn *txn, const char *publisher,
+                   const char *topic, uint64_t seq, uint32_t nth);
+int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *note, uint64_t id,
+                 int64_t now_ms);
+uint64_t letters_cost(const struct store *store, const struct note *note);
+
+/* ---- journal_writer.c ---- */
+
+void *writer_run(void *argument);
+
+/* Publishes the numbers and whether events are accepted. */
+void writer_show(struct journal *journal);
 
 #endif

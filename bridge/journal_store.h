@@ -1,10 +1,14 @@
 /*
- * The journal's files: the LMDB environment, its databases, its space, and what is written into
- * them in one transaction.
+ * The store under the journal: one LMDB environment in a directory of its own, the lock that keeps
+ * a second process out, and the room on the disk. Private to journal*.c.
  *
- * Threads: one writer (the journal's thread, or the one that opens). Readers take `guard` for
- * reading around their transactions, because after a failed commit the environment is closed and
- * opened again (TRAPS 7, 8).
+ * Full sync only: a commit returns after the data was synced and the meta page written through an
+ * O_DSYNC descriptor (LMDB 0.9.24, mdb_txn_commit). After a failed commit nothing on the old
+ * descriptors is believed any more: close and open again (TRAPS 7).
+ *
+ * Threads: the gate lets readers begin a transaction only while the environment is open, and lets
+ * the writer close it only when no reader has one. All else belongs to the writer (or, before it
+ * starts, to whoever opened the journal).
  */
 #ifndef BRIDGE_JOURNAL_STORE_H
 #define BRIDGE_JOURNAL_STORE_H
@@ -14,104 +18,93 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <lmdb.h>
+struct MDB_env;
+struct MDB_txn;
+struct error;
 
-#include "bridge/dedupe.h"
-#include "bridge/journal.h"
-
-enum { STORE_MAX_CURSORS = 16, STORE_MAX_NAME = 63 };
-
-enum store_db { DB_EVENTS, DB_CURSORS, DB_MARKS, DB_PARKED, DB_DEAD, DB_META, DB_COUNT };
-
-struct store_cursor {
-    char name[STORE_MAX_NAME + 1];
-    uint64_t seq;
+enum store_db {
+    STORE_META,    /* name -> value: "state", "secret" */
+    STORE_EVENTS,  /* seq -> event record */
+    STORE_CURSORS, /* publisher -> seq */
+    STORE_MARKS,   /* batch number -> marks of one commit */
+    STORE_PARKED,  /* publisher, topic hash, seq, nth -> letter */
+    STORE_DEAD,    /* id -> letter */
+    STORE_DB_COUNT
 };
 
-/* A dedupe mark as it is stored: 28 bytes. */
-struct store_mark {
-    unsigned char identity[DEDUPE_IDENTITY_SIZE];
-    unsigned char content[8];
-    uint32_t time_s;
+enum store_room {
+    STORE_HAS_ROOM,
+    STORE_IS_FULL, /* max_size, or the map behind it */
+    STORE_DISK_IS_FULL,
 };
 
 struct store {
     char *path;
-    MDB_env *env;
-    MDB_dbi dbs[DB_COUNT];
-    pthread_rwlock_t guard; /* env and dbs */
+    int dir_fd;
     int lock_fd;
-    int data_fd; /* for fallocate */
-    size_t page_size;
+    uint64_t page_size;
     uint64_t max_size;
+    uint64_t reserve; /* map behind max_size, not for events */
     uint64_t map_size;
-    uint64_t allocated; /* of the file, in bytes */
-    unsigned char secret[DEDUPE_SECRET_SIZE];
-    struct store_cursor cursors[STORE_MAX_CURSORS]; /* as committed */
-    size_t cursor_count;
-    uint64_t tail;      /* seq of the newest event */
-    uint64_t head;      /* seq of the oldest event, tail + 1 without one */
-    uint64_t dead_tail; /* id of the newest dead letter ever */
-    uint64_t dead_count;
-    uint64_t mark_tail; /* key of the newest record of marks */
-    uint64_t mark_count;
-    uint32_t newest_age_s; /* the journal's clock as last stored */
+    uint64_t step; /* the file is extended by so much */
+
+    pthread_rwlock_t gate;
+    struct MDB_env *env; /* lock: gate; NULL while closed */
+    unsigned db[STORE_DB_COUNT];
+
+    uint64_t used;       /* bytes of pages in use */
+    uint64_t dead_used;  /* of them, by dead letters */
+    uint64_t dead_count; /* dead letters */
+    uint64_t high_water; /* the file up to here has been written by LMDB */
+    uint64_t allocated;  /* the file up to here has blocks on the disk */
+    int64_t next_try_ms; /* monotonic: when to try again to extend the file */
 };
 
-/* Opens or creates. Everything in `store` is set. */
-int store_open(struct store *store, const char *path, uint64_t max_size, struct error *err);
-void store_close(struct store *store);
-
-/* Closes the environment and opens it again: what was committed is what it holds. */
-int store_reopen(struct store *store, struct error *err);
-
-/* Sets `err` to what an LMDB code means here; always -1. */
-int store_error(struct error *err, int code, const char *doing);
-
-/* Bytes of the pages in use, and of the file up to the highest page ever used. */
-int store_space(struct store *store, MDB_txn *txn, uint64_t *out_used, uint64_t *out_high_water);
-uint64_t store_db_bytes(struct store *store, MDB_txn *txn, enum store_db db);
-
-/* Makes sure that `bytes` can be written without asking the disk for more. False: the disk is full.
+/* Takes the lock and opens or creates the environment. Whatever happens, store_release() follows.
  */
-bool store_extend(struct store *store, uint64_t high_water, uint64_t bytes);
+int store_open(struct store *store, const char *path, uint64_t max_size, struct error *err);
+void store_release(struct store *store);
 
-/* Calls `visit` for every stored mark, oldest first. */
-int store_load_marks(struct store *store,
-                     void (*visit)(void *context, const struct store_mark *mark), void *context,
-                     struct error *err);
+/* Closes the environment and keeps the lock: waits for the readers. */
+void store_close_env(struct store *store);
 
-/* ---- inside a write transaction; LMDB's codes are returned ---- */
+/* Opens the environment again after store_close_env(). */
+int store_open_env(struct store *store, struct error *err);
 
-int store_put_event(struct store *store, MDB_txn *txn, struct event *event);
-int store_put_marks(struct store *store, MDB_txn *txn, uint64_t key, const struct store_mark *marks,
-                    size_t count);
-int store_put_cursor(struct store *store, MDB_txn *txn, const char *name, uint64_t seq);
-int store_put_parked(struct store *store, MDB_txn *txn, const struct note *note, int64_t now_ms);
-int store_delete_parked(struct store *store, MDB_txn *txn, const struct note *note,
-                        int64_t *out_first_ms);
-int store_put_dead(struct store *store, MDB_txn *txn, uint64_t id, const struct note *note,
-                   int64_t first_ms, int64_t now_ms);
+/*
+ * Begins a reading transaction, or fails with ERROR_TRANSIENT while the environment is closed.
+ * store_end_read() must follow on the same thread, soon: pages that a reader may see are not
+ * reused.
+ */
+struct MDB_txn *store_begin_read(struct store *store, struct error *err);
+void store_end_read(struct store *store, struct MDB_txn *txn);
 
-/* Deletes up to `limit` events from the oldest on, up to `last_seq`, those older than
- * `expired_age_s` only unless `for_space`. Sets how many went. */
-int store_delete_events(struct store *store, MDB_txn *txn, uint64_t last_seq, bool for_space,
-                        uint32_t now_s, uint32_t retention_s, size_t limit, size_t *out_deleted);
+/* Turns an LMDB code into an error that names the journal; -1. */
+int store_error(const struct store *store, const char *what, int rc, struct error *err);
 
-/* Deletes records of marks that expired or are more than `max_marks`, at most `limit`. Sets how
- * many marks went. */
-int store_delete_marks(struct store *store, MDB_txn *txn, uint32_t now_s, uint32_t window_s,
-                       uint64_t mark_count, uint64_t max_marks, size_t limit,
-                       uint64_t *out_deleted);
+/* ---- room: journal_space.c ---- */
 
-/* ---- letters, for readers ---- */
+/* Sizes the map, the reserve and the step for `max_size`. */
+void store_plan_space(struct store *store, uint64_t max_size);
 
-enum { STORE_PARKED_KEY_MAX = 1 + STORE_MAX_NAME + 8 + 8 + 4 };
+/* Reads what is in use, inside a transaction or right after its changes. */
+void store_measure(struct store *store, struct MDB_txn *txn);
 
-size_t store_parked_key(unsigned char *key, const char *publisher, const char *topic, uint64_t seq,
-                        uint32_t nth);
+/* Reads how far LMDB has written the file, after a commit or an open. */
+void store_measure_file(struct store *store);
 
-/* Reads a stored letter; the event only with `with_event`. False: damaged. */
-bool store_read_letter(const MDB_val *value, struct letter *out_letter, bool with_event);
+/* What a record of so many bytes takes, in whole pages. */
+uint64_t store_cost(const struct store *store, uint64_t size);
+
+/*
+ * Sees to it that events that cost `need` can be committed without the disk or the map running
+ * full, that what is kept for notes and deletions stays, and that `spare` would fit besides.
+ */
+enum store_room store_room_for_events(struct store *store, uint64_t need, uint64_t spare,
+                                      int64_t now_ms);
+
+/* The same for parked records and dead letters, which may use the reserve. */
+bool store_has_room_for_letters(struct store *store, uint64_t need, int64_t now_ms);
+bool store_has_room_for_dead(const struct store *store, uint64_t need);
 
 #endif

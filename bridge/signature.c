@@ -1,5 +1,6 @@
 #include "bridge/signature.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include <openssl/core_names.h>
@@ -8,142 +9,148 @@
 
 #include "bridge/base/error.h"
 
-enum { HASH_SIZE = 32, MAX_TIMESTAMP = 12 };
+enum { HASH_SIZE = 32, TIMESTAMP_DIGITS = 12 };
 
-struct verifier {
-    EVP_MAC *mac;
-    size_t count;
-    EVP_MAC_CTX *contexts[]; /* one per key, keyed */
+struct signature_verifier {
+    int64_t replay_window_ms;
+    size_t key_count;
+    EVP_MAC_CTX *keyed[]; /* OpenSSL wipes the key in a context when it is freed */
 };
 
+/* A context that holds the key, so that each use only starts over (OpenSSL 3.0.3 and later). */
 static EVP_MAC_CTX *keyed_context(EVP_MAC *mac, const unsigned char *key)
 {
     char digest[] = "SHA256";
-    OSSL_PARAM parameters[] = {
+    const OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
         OSSL_PARAM_construct_end(),
     };
     EVP_MAC_CTX *context = EVP_MAC_CTX_new(mac);
 
-    if (context && EVP_MAC_init(context, key, SIGNATURE_KEY_SIZE, parameters) == 1)
-        return context;
-    EVP_MAC_CTX_free(context);
-    return NULL;
+    if (context && EVP_MAC_init(context, key, SIGNATURE_KEY_SIZE, params) != 1) {
+        EVP_MAC_CTX_free(context);
+        context = NULL;
+    }
+    return context;
 }
 
-struct verifier *verifier_new(const unsigned char (*keys)[SIGNATURE_KEY_SIZE], size_t count,
-                              struct error *err)
+struct signature_verifier *signature_verifier_new(const unsigned char (*keys)[SIGNATURE_KEY_SIZE],
+                                                  size_t key_count, int64_t replay_window_ms,
+                                                  struct error *err)
 {
-    struct verifier *verifier = calloc(1, sizeof(*verifier) + count * sizeof(EVP_MAC_CTX *));
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    struct signature_verifier *verifier =
+        calloc(1, sizeof(*verifier) + key_count * sizeof(EVP_MAC_CTX *));
 
-    if (!verifier)
+    if (!mac || !verifier)
         goto fail;
-    verifier->mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    if (!verifier->mac)
-        goto fail;
-    for (; verifier->count < count; verifier->count++) {
-        verifier->contexts[verifier->count] = keyed_context(verifier->mac, keys[verifier->count]);
-        if (!verifier->contexts[verifier->count])
+    verifier->replay_window_ms = replay_window_ms;
+    for (size_t i = 0; i < key_count; i++) {
+        verifier->keyed[i] = keyed_context(mac, keys[i]);
+        if (!verifier->keyed[i])
             goto fail;
+        verifier->key_count++;
     }
+    EVP_MAC_free(mac);
     return verifier;
 
 fail:
-    error_set(err, ERROR_FATAL, "OpenSSL gives no HMAC-SHA256");
-    verifier_free(verifier);
+    EVP_MAC_free(mac);
+    signature_verifier_free(verifier);
+    error_set(err, ERROR_FATAL, "cannot prepare HMAC-SHA256: OpenSSL refuses or no memory");
     return NULL;
 }
 
-void verifier_free(struct verifier *verifier)
+void signature_verifier_free(struct signature_verifier *verifier)
 {
     if (!verifier)
         return;
-    for (size_t i = 0; i < verifier->count; i++)
-        EVP_MAC_CTX_free(verifier->contexts[i]); /* wipes the key */
-    EVP_MAC_free(verifier->mac);
+    for (size_t i = 0; i < verifier->key_count; i++)
+        EVP_MAC_CTX_free(verifier->keyed[i]);
     free(verifier);
 }
 
-static int compute(EVP_MAC_CTX *context, struct text timestamp, struct text body,
-                   unsigned char out[HASH_SIZE])
+/* Starts over with the key that the context already holds. */
+static bool hash_with(EVP_MAC_CTX *context, struct text timestamp, struct text body,
+                      unsigned char out_hash[HASH_SIZE])
 {
     size_t size;
 
-    /* No key: the context keeps the one it has (from OpenSSL 3.0.3 on, #17811). */
-    if (EVP_MAC_init(context, NULL, 0, NULL) != 1 ||
-        EVP_MAC_update(context, (const unsigned char *)timestamp.data, timestamp.size) != 1 ||
-        EVP_MAC_update(context, (const unsigned char *)body.data, body.size) != 1 ||
-        EVP_MAC_final(context, out, &size, HASH_SIZE) != 1)
-        return -1;
-    return 0;
+    return EVP_MAC_init(context, NULL, 0, NULL) == 1 &&
+           EVP_MAC_update(context, (const unsigned char *)timestamp.data, timestamp.size) == 1 &&
+           EVP_MAC_update(context, (const unsigned char *)body.data, body.size) == 1 &&
+           EVP_MAC_final(context, out_hash, &size, HASH_SIZE) == 1 && size == HASH_SIZE;
 }
 
-static bool any_key_fits(struct verifier *verifier, struct text timestamp, struct text body,
-                         const unsigned char hash[HASH_SIZE])
+static bool any_key_matches(struct signature_verifier *verifier, struct text timestamp,
+                            struct text body, const unsigned char claimed[HASH_SIZE])
 {
-    unsigned char computed[HASH_SIZE];
-    int fits = 0;
+    unsigned matches = 0;
 
-    for (size_t i = 0; i < verifier->count; i++)
-        fits |= compute(verifier->contexts[i], timestamp, body, computed) == 0 &&
-                CRYPTO_memcmp(computed, hash, HASH_SIZE) == 0;
-    OPENSSL_cleanse(computed, sizeof(computed));
-    return fits;
-}
+    for (size_t i = 0; i < verifier->key_count; i++) {
+        unsigned char hash[HASH_SIZE];
 
-enum signature_result verifier_check(struct verifier *verifier, struct text timestamp,
-                                     struct text hash, struct text body, int64_t now_ms,
-                                     int64_t window_ms)
-{
-    unsigned char decoded[HASH_SIZE];
-    uint64_t seconds;
-    int64_t age_ms;
-
-    if (verifier->count == 0)
-        return SIGNATURE_NO_KEYS;
-    if (!timestamp.data || !hash.data)
-        return SIGNATURE_MISSING;
-    if (timestamp.size > MAX_TIMESTAMP || !text_to_u64(timestamp, &seconds) ||
-        !text_from_hex(hash, decoded, HASH_SIZE))
-        return SIGNATURE_MALFORMED;
-    if (!any_key_fits(verifier, timestamp, body, decoded))
-        return SIGNATURE_WRONG;
-    age_ms = now_ms - (int64_t)seconds * 1000;
-    if (window_ms > 0 && (age_ms > window_ms || age_ms < -window_ms))
-        return SIGNATURE_STALE;
-    return SIGNATURE_OK;
-}
-
-const char *signature_result_name(enum signature_result result)
-{
-    switch (result) {
-    case SIGNATURE_OK:
-        return "ok";
-    case SIGNATURE_NO_KEYS:
-        return "no_keys";
-    case SIGNATURE_MISSING:
-        return "missing_signature";
-    case SIGNATURE_MALFORMED:
-        return "malformed_signature";
-    case SIGNATURE_WRONG:
-        return "bad_signature";
-    case SIGNATURE_STALE:
-        return "stale";
+        if (hash_with(verifier->keyed[i], timestamp, body, hash))
+            matches |= CRYPTO_memcmp(hash, claimed, HASH_SIZE) == 0;
     }
-    return "unknown";
+    return matches != 0;
 }
 
-int signature_make(const unsigned char key[SIGNATURE_KEY_SIZE], struct text timestamp,
-                   struct text body, char out_hash[65])
+static bool is_stale(const struct signature_verifier *verifier, uint64_t seconds, int64_t now_ms)
+{
+    /* 12 digits of seconds: the product stays below 2^63. */
+    int64_t age_ms = now_ms - (int64_t)seconds * 1000;
+
+    if (verifier->replay_window_ms == 0)
+        return false;
+    return age_ms > verifier->replay_window_ms || age_ms < -verifier->replay_window_ms;
+}
+
+enum signature_result signature_verify(struct signature_verifier *verifier,
+                                       const struct signature_claim *claim, struct text body,
+                                       int64_t now_ms)
+{
+    unsigned char claimed[HASH_SIZE];
+    uint64_t seconds;
+
+    if (!claim->hash.data || !claim->timestamp.data)
+        return SIGNATURE_MISSING;
+    if (!text_from_hex(claim->hash, claimed, HASH_SIZE) ||
+        claim->timestamp.size > TIMESTAMP_DIGITS || !text_to_u64(claim->timestamp, &seconds))
+        return SIGNATURE_MALFORMED;
+    if (verifier->key_count == 0)
+        return SIGNATURE_NO_KEYS;
+    if (!any_key_matches(verifier, claim->timestamp, body, claimed))
+        return SIGNATURE_BAD;
+    return is_stale(verifier, seconds, now_ms) ? SIGNATURE_STALE : SIGNATURE_OK;
+}
+
+int signature_sign(const unsigned char key[SIGNATURE_KEY_SIZE], struct text timestamp,
+                   struct text body, char out_hash[65], struct error *err)
 {
     EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
     EVP_MAC_CTX *context = mac ? keyed_context(mac, key) : NULL;
     unsigned char hash[HASH_SIZE];
-    int rc = context ? compute(context, timestamp, body, hash) : -1;
+    bool is_done = context && hash_with(context, timestamp, body, hash);
 
-    if (rc == 0)
-        text_to_hex(hash, sizeof(hash), out_hash);
     EVP_MAC_CTX_free(context);
     EVP_MAC_free(mac);
-    return rc;
+    if (!is_done)
+        return error_set(err, ERROR_FATAL, "cannot compute HMAC-SHA256: OpenSSL refuses");
+    text_to_hex(hash, HASH_SIZE, out_hash);
+    return 0;
+}
+
+const char *signature_result_name(enum signature_result result)
+{
+    static const char *const names[] = {
+        [SIGNATURE_OK] = "ok",
+        [SIGNATURE_MISSING] = "missing_signature",
+        [SIGNATURE_MALFORMED] = "malformed_signature",
+        [SIGNATURE_BAD] = "bad_signature",
+        [SIGNATURE_STALE] = "stale",
+        [SIGNATURE_NO_KEYS] = "no_keys",
+    };
+
+    return names[result];
 }

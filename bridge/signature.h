@@ -1,9 +1,14 @@
 /*
- * Close's signature: hex HMAC-SHA256 over the timestamp header's text, directly followed by the raw
- * body, with the hex-decoded key (CLOSE.md section 1; developer.close.com/topics/webhooks).
+ * Close's signature: close-sig-hash is the hex HMAC-SHA256 of close-sig-timestamp followed by the
+ * raw body, keyed with the hex-decoded signature key of the subscription (Close's documents,
+ * "Webhooks", "Signatures").
  *
- * Threads: a verifier belongs to one thread. One keyed context per key, reused, because the
- * one-shot call of OpenSSL 3.0 is slow and contends between threads (TRAPS 4; openssl #17064).
+ * Every key of the account is tried, in the same time whichever of them is right, and compared in
+ * constant time. A key is prepared once: making a MAC context anew costs more than the hash of a
+ * small body (TRAPS, section 4).
+ *
+ * Ownership: a verifier copies its keys and wipes them when it is freed.
+ * Threads: a verifier belongs to one thread.
  */
 #ifndef BRIDGE_SIGNATURE_H
 #define BRIDGE_SIGNATURE_H
@@ -15,35 +20,40 @@
 #include "bridge/config.h"
 
 struct error;
-struct verifier; /* opaque: defined in signature.c */
+struct signature_verifier; /* opaque: defined in signature.c */
 
 enum signature_result {
     SIGNATURE_OK,
-    SIGNATURE_NO_KEYS,   /* the account has none */
-    SIGNATURE_MISSING,   /* a header is missing or there more than once */
-    SIGNATURE_MALFORMED, /* the hash is not 64 hex digits, or the timestamp not a number */
-    SIGNATURE_WRONG,
-    SIGNATURE_STALE, /* right, but the timestamp is outside the window */
+    SIGNATURE_MISSING,   /* a header is not there, or there more than once */
+    SIGNATURE_MALFORMED, /* not 64 hex digits, not 1 to 12 decimal digits */
+    SIGNATURE_BAD,       /* made with none of the keys */
+    SIGNATURE_STALE,     /* authentic, but outside the replay window */
+    SIGNATURE_NO_KEYS,   /* the account has none yet */
 };
 
-/* Copies the keys. Returns owned (verifier_free, which wipes them). */
-struct verifier *verifier_new(const unsigned char (*keys)[SIGNATURE_KEY_SIZE], size_t count,
-                              struct error *err);
-void verifier_free(struct verifier *verifier);
+/* `hash` and `timestamp` are values of headers: absent (data NULL) when the header is not there
+ * exactly once. */
+struct signature_claim {
+    struct text hash;
+    struct text timestamp;
+};
 
-/*
- * All keys are tried whichever fits. `window_ms` is the largest distance of the timestamp from
- * `now_ms` (wall clock), either way; 0 is off.
+/* `replay_window_ms`: the largest age of a timestamp, either way; 0 = any. Returns owned
+ * (signature_verifier_free), NULL on failure. */
+struct signature_verifier *signature_verifier_new(const unsigned char (*keys)[SIGNATURE_KEY_SIZE],
+                                                  size_t key_count, int64_t replay_window_ms,
+                                                  struct error *err);
+void signature_verifier_free(struct signature_verifier *verifier);
+
+enum signature_result signature_verify(struct signature_verifier *verifier,
+                                       const struct signature_claim *claim, struct text body,
+                                       int64_t now_ms);
+
+/* Writes the hash that `key` gives, 64 hex digits and a terminator, for whoever sends test events.
  */
-enum signature_result verifier_check(struct verifier *verifier, struct text timestamp,
-                                     struct text hash, struct text body, int64_t now_ms,
-                                     int64_t window_ms);
+int signature_sign(const unsigned char key[SIGNATURE_KEY_SIZE], struct text timestamp,
+                   struct text body, char out_hash[65], struct error *err);
 
-/* Stable snake_case name, for logs and metrics. */
 const char *signature_result_name(enum signature_result result);
-
-/* Signs as Close does: writes 64 hex digits and a terminator. -1 when OpenSSL fails. */
-int signature_make(const unsigned char key[SIGNATURE_KEY_SIZE], struct text timestamp,
-                   struct text body, char out_hash[65]);
 
 #endif

@@ -22,7 +22,8 @@
 enum {
     MAX_CONNECTIONS = 4096,
     REQUEST_TIMEOUT_MS = 30000,
-    ANSWER_TIMEOUT_MS = 12000, /* Close waits 15 s */
+    ANSWER_TIMEOUT_MS = 12000,             /* Close waits 15 s */
+    MAX_PENDING_BYTES = 256 * 1024 * 1024, /* of events that wait for being durable */
     MAX_TRACESTATE = 512,
     LOG_PAUSE_MS = 10000,
 };
@@ -53,7 +54,7 @@ struct account {
 struct loop {
     struct event_parser *parser;
     struct router *router;
-    struct verifier **verifiers; /* by account */
+    struct signature_verifier **verifiers; /* by account */
 };
 
 struct webhook {
@@ -64,6 +65,7 @@ struct webhook {
     struct histogram *duration;
     atomic_bool is_draining;
     atomic_size_t pending_count;
+    atomic_size_t pending_bytes;
     _Atomic int64_t next_log_ms;
 };
 
@@ -187,6 +189,7 @@ static void answer(struct http_deferred *deferred, struct http_request *request)
     if (request)
         respond_outcome(pending->webhook, request, &pending->delivery);
     finish(pending->webhook, pending->account, result_of(&pending->delivery), pending->started_us);
+    atomic_fetch_sub(&pending->webhook->pending_bytes, pending->delivery.event->record->size);
     atomic_fetch_sub(&pending->webhook->pending_count, 1);
     event_unref(pending->delivery.event);
     free(pending);
@@ -201,8 +204,16 @@ static void done(struct delivery *delivery)
 static void deliver(struct webhook *webhook, struct account *account, struct http_request *request,
                     struct event *event, int64_t started_us)
 {
-    struct pending *pending = alloc_zeroed(1, sizeof(*pending));
+    struct pending *pending;
 
+    if (atomic_fetch_add(&webhook->pending_bytes, event->record->size) > MAX_PENDING_BYTES) {
+        atomic_fetch_sub(&webhook->pending_bytes, event->record->size);
+        event_unref(event);
+        respond_unavailable(webhook, request, "too many events wait for being durable");
+        finish(webhook, account, RESULT_UNAVAILABLE, started_us);
+        return;
+    }
+    pending = alloc_zeroed(1, sizeof(*pending));
     pending->delivery.event = event;
     pending->delivery.done = done;
     pending->deferred.answer = answer;
@@ -295,8 +306,8 @@ static void handle_authentic(struct webhook *webhook, const struct loop *loop,
             finish(webhook, account, RESULT_IGNORED, started_us);
             return;
         }
-        webhook->options.intake->identify(webhook->options.intake, event);
     }
+    webhook->options.intake->identify(webhook->options.intake, event);
     deliver(webhook, account, request, event, started_us);
 }
 
@@ -317,20 +328,24 @@ static void refuse_signature(struct webhook *webhook, struct account *account,
            started_us);
 }
 
+/* The value of a header that is there exactly once. */
+static struct text sole_header(const struct http_request *request, const char *name)
+{
+    size_t count;
+    struct text value = http_header(request, name, &count);
+
+    return count == 1 ? value : (struct text){NULL, 0};
+}
+
 static enum signature_result check_signature(const struct webhook *webhook,
-                                             struct verifier *verifier,
-                                             const struct account *account,
+                                             struct signature_verifier *verifier,
                                              const struct http_request *request)
 {
-    size_t timestamps;
-    size_t hashes;
-    struct text timestamp = http_header(request, "close-sig-timestamp", &timestamps);
-    struct text hash = http_header(request, "close-sig-hash", &hashes);
+    struct signature_claim claim = {.hash = sole_header(request, "close-sig-hash"),
+                                    .timestamp = sole_header(request, "close-sig-timestamp")};
 
-    if (timestamps != 1 || hashes != 1)
-        return SIGNATURE_MISSING;
-    return verifier_check(verifier, timestamp, hash, http_body(request),
-                          clock_wall_ms(webhook->options.clock), account->config->replay_window_ms);
+    return signature_verify(verifier, &claim, http_body(request),
+                            clock_wall_ms(webhook->options.clock));
 }
 
 static void handle_webhook(struct webhook *webhook, const struct loop *loop, size_t number,
@@ -354,7 +369,7 @@ static void handle_webhook(struct webhook *webhook, const struct loop *loop, siz
         finish(webhook, account, RESULT_UNAVAILABLE, started_us);
         return;
     }
-    result = check_signature(webhook, loop->verifiers[number], account, request);
+    result = check_signature(webhook, loop->verifiers[number], request);
     if (result == SIGNATURE_OK)
         handle_authentic(webhook, loop, account, request, started_us);
     else
@@ -416,7 +431,7 @@ static int open_loop(struct webhook *webhook, struct loop *loop, struct error *e
 {
     const struct config *config = webhook->options.config;
 
-    loop->verifiers = alloc_zeroed(config->account_count, sizeof(struct verifier *));
+    loop->verifiers = alloc_zeroed(config->account_count, sizeof(struct signature_verifier *));
     loop->parser = event_parser_new(err);
     loop->router = loop->parser ? router_new(config, err) : NULL;
     if (!loop->router)
@@ -424,9 +439,9 @@ static int open_loop(struct webhook *webhook, struct loop *loop, struct error *e
     for (size_t i = 0; i < config->account_count; i++) {
         const struct config_account *account = &config->accounts[i];
 
-        loop->verifiers[i] =
-            verifier_new((const unsigned char(*)[SIGNATURE_KEY_SIZE])account->signature_keys,
-                         account->signature_key_count, err);
+        loop->verifiers[i] = signature_verifier_new(
+            (const unsigned char(*)[SIGNATURE_KEY_SIZE])account->signature_keys,
+            account->signature_key_count, account->replay_window_ms, err);
         if (!loop->verifiers[i])
             return -1;
     }
@@ -456,7 +471,7 @@ static void close_parts(struct webhook *webhook)
         struct loop *loop = &webhook->loops[l];
 
         for (size_t i = 0; loop->verifiers && i < config->account_count; i++)
-            verifier_free(loop->verifiers[i]);
+            signature_verifier_free(loop->verifiers[i]);
         free(loop->verifiers);
         router_free(loop->router);
         event_parser_free(loop->parser);

@@ -4,66 +4,74 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include <librdkafka/rdkafka.h>
 
 #include "bridge/base/error.h"
 #include "publishers/kafka_publisher.h"
 
-/* What differs from librdkafka's defaults and why: TRAPS K1, K3, K15; the rest is DESIGN section 4.
- */
-static const struct {
+struct pair {
     const char *name;
     const char *value;
-} our_defaults[] = {
-    {"client.id", "close-bridge"},
-    {"compression.codec", "lz4"},
-    {"linger.ms", "2"},
-    {"partitioner", "murmur2_random"}, /* as Java clients */
-    {"queue.buffering.max.kbytes", "262144"},
-    {"reconnect.backoff.max.ms", "2000"},
-    {"socket.keepalive.enable", "true"},
-    {"socket.nagle.disable", "true"},
-    {"topic.metadata.propagation.max.ms", "10000"},
-    {"topic.metadata.refresh.interval.ms", "30000"},
 };
 
-/* The promise rests on these: they are not anybody's to change. Other spellings are librdkafka's
- * aliases. */
-static const struct {
-    const char *name;
-    const char *why;
-} ours_alone[] = {
-    {"acks", "it is always all: what is acknowledged must be on every in-sync replica"},
+/* Set before the user's, so that theirs win, under whatever alias. */
+static const struct pair our_defaults[] = {
+    {"client.id", "close-bridge"},
+    {"compression.codec", "lz4"},
+    {"linger.ms", "2"},                /* a burst still shares batches, a lone event hardly waits */
+    {"partitioner", "murmur2_random"}, /* as Java clients */
+    {"queue.buffering.max.kbytes", "262144"},   /* the dispatcher's window is 64 MiB ... */
+    {"queue.buffering.max.messages", "100000"}, /* ... and 4,000 events (TRAPS K3) */
+    {"reconnect.backoff.max.ms", "2000"},
+    {"reconnect.backoff.ms", "100"},
+    {"socket.keepalive.enable", "true"}, /* TRAPS K15 */
+    {"socket.nagle.disable", "true"},
+    /* A topic that appears, or is missing, is noticed within ten seconds (TRAPS K6). */
+    {"topic.metadata.propagation.max.ms", "10000"},
+    {"topic.metadata.refresh.interval.ms", "10000"},
+};
+
+/* Set after the user's. */
+static const struct pair always[] = {
+    {"acks", "all"},        {"delivery.report.only.error", "false"}, {"enable.idempotence", "true"},
+    {"log.queue", "false"}, {"statistics.interval.ms", "0"}, /* TRAPS K18 */
+};
+
+/* Not anybody's to change; other spellings are librdkafka's aliases. */
+static const struct pair ours_alone[] = {
+    {"acks", "it is always all, because a record counts only when every in-sync replica has it"},
     {"request.required.acks",
-     "it is always all: what is acknowledged must be on every in-sync replica"},
+     "acks is always all, because a record counts only when every in-sync replica has it"},
     {"enable.idempotence", "it is always true"},
     {"message.timeout.ms", "the bridge decides how long a record is tried"},
     {"delivery.timeout.ms", "the bridge decides how long a record is tried"},
-    {"enable.gapless.guarantee", "the bridge's own journal keeps what could not be sent"},
+    {"enable.gapless.guarantee", "the bridge itself keeps what could not be sent"},
     {"transactional.id", "the bridge uses no transactions"},
+    {"delivery.report.only.error", "the bridge needs every report"},
+    {"log.queue", "the bridge writes the log"},
+    {"statistics.interval.ms", "the bridge has its own metrics"},
 };
 
+enum { OURS_ALONE = sizeof(ours_alone) / sizeof(ours_alone[0]) };
+
+/* Better one value too many left out of a message than a secret in the log. */
 static bool is_secret(const char *name)
 {
-    return strstr(name, "password") || strstr(name, "secret") || strstr(name, "key") ||
-           strstr(name, "jaas") || strstr(name, "oauthbearer");
-}
+    static const char *const parts[] = {"password", "secret", "key",   "pem",
+                                        "jaas",     "oauth",  "kinit", "username"};
 
-static const char *why_ours(const char *name)
-{
-    for (size_t i = 0; i < sizeof(ours_alone) / sizeof(ours_alone[0]); i++) {
-        if (strcmp(name, ours_alone[i].name) == 0)
-            return ours_alone[i].why;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (strstr(name, parts[i]))
+            return true;
     }
-    return NULL;
+    return false;
 }
 
 static int set_property(rd_kafka_conf_t *conf, const char *name, const char *value,
                         struct error *err)
 {
-    char message[256];
+    char message[300];
 
     switch (rd_kafka_conf_set(conf, name, value, message, sizeof(message))) {
     case RD_KAFKA_CONF_OK:
@@ -76,8 +84,18 @@ static int set_property(rd_kafka_conf_t *conf, const char *name, const char *val
     }
     /* librdkafka's sentence repeats the value. */
     if (is_secret(name))
-        return error_set(err, ERROR_CONFIG, "librdkafka refuses the value");
+        return error_set(err, ERROR_CONFIG, "librdkafka does not accept the value");
     return error_set(err, ERROR_CONFIG, "%s", message);
+}
+
+static int set_pairs(rd_kafka_conf_t *conf, const struct pair *pairs, size_t count,
+                     struct error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (set_property(conf, pairs[i].name, pairs[i].value, err) < 0)
+            return error_context(err, "%s", pairs[i].name);
+    }
+    return 0;
 }
 
 static int set_number(rd_kafka_conf_t *conf, const char *name, int64_t value, struct error *err)
@@ -85,56 +103,91 @@ static int set_number(rd_kafka_conf_t *conf, const char *name, int64_t value, st
     char text[32];
 
     snprintf(text, sizeof(text), "%" PRId64, value);
-    if (set_property(conf, name, text, err) < 0)
-        return error_context(err, "%s", name);
-    return 0;
+    return set_pairs(conf, &(struct pair){name, text}, 1, err);
 }
 
-static bool is_set(const struct kafka_options *options, const char *name)
+static int set_users(rd_kafka_conf_t *conf, const struct kafka_options *options, struct error *err)
 {
-    for (size_t i = 0; i < options->property_count; i++) {
-        if (strcmp(options->properties[i].name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
-static int set_defaults(rd_kafka_conf_t *conf, const struct kafka_options *options,
-                        struct error *err)
-{
-    for (size_t i = 0; i < sizeof(our_defaults) / sizeof(our_defaults[0]); i++) {
-        if (!is_set(options, our_defaults[i].name) &&
-            set_property(conf, our_defaults[i].name, our_defaults[i].value, err) < 0)
-            return error_context(err, "%s", our_defaults[i].name);
-    }
-    if (!is_set(options, "message.max.bytes") && options->max_message_bytes > 0 &&
-        set_number(conf, "message.max.bytes", (int64_t)options->max_message_bytes, err) < 0)
-        return -1;
-    if (set_property(conf, "enable.idempotence", "true", err) < 0 ||
-        set_property(conf, "acks", "all", err) < 0)
-        return -1;
-    return set_number(conf, "message.timeout.ms", options->message_timeout_ms, err);
-}
-
-void *kafka_options_conf(const struct kafka_options *options, struct error *err)
-{
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-
-    if (set_defaults(conf, options, err) < 0)
-        goto fail;
     for (size_t i = 0; i < options->property_count; i++) {
         const struct kafka_property *property = &options->properties[i];
 
-        if (set_property(conf, property->name, property->value, err) < 0) {
-            error_context(err, "%s", property->name);
-            goto fail;
-        }
+        if (set_property(conf, property->name, property->value, err) < 0)
+            return error_context(err, "%s", property->name);
+    }
+    return 0;
+}
+
+struct rd_kafka_conf_s *kafka_options_conf(const struct kafka_options *options, int64_t batch_bytes,
+                                           struct error *err)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+    if (set_pairs(conf, our_defaults, sizeof(our_defaults) / sizeof(our_defaults[0]), err) < 0 ||
+        (options->max_message_bytes > 0 &&
+         set_number(conf, "message.max.bytes", (int64_t)options->max_message_bytes, err) < 0) ||
+        set_users(conf, options, err) < 0 ||
+        (batch_bytes > 0 && set_number(conf, "batch.size", batch_bytes, err) < 0) ||
+        set_number(conf, "message.timeout.ms", options->message_timeout_ms, err) < 0 ||
+        set_pairs(conf, always, sizeof(always) / sizeof(always[0]), err) < 0) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
     }
     return conf;
+}
 
-fail:
-    rd_kafka_conf_destroy(conf);
+/* ---- check ---- */
+
+static const char *why_ours(const char *name)
+{
+    for (size_t i = 0; i < OURS_ALONE; i++) {
+        if (strcmp(name, ours_alone[i].name) == 0)
+            return ours_alone[i].value;
+    }
     return NULL;
+}
+
+/* The property that librdkafka's sentence is about, else the first. */
+static const struct kafka_property *property_in(const struct kafka_options *options,
+                                                const char *message)
+{
+    const struct kafka_property *found = NULL;
+
+    for (size_t i = 0; i < options->property_count; i++) {
+        const struct kafka_property *property = &options->properties[i];
+
+        if (strstr(message, property->name) &&
+            (!found || strlen(property->name) > strlen(found->name)))
+            found = property;
+    }
+    return found ? found : &options->properties[0];
+}
+
+/*
+ * Some mistakes show only when all properties are put together: a certificate that cannot be read,
+ * max.in.flight beyond what idempotence allows. A producer without brokers connects to nothing.
+ */
+static int check_together(const struct kafka_options *options, struct error *err)
+{
+    static const struct pair nowhere[] = {{"bootstrap.servers", ""},
+                                          {"test.mock.num.brokers", "0"}};
+    rd_kafka_conf_t *conf = kafka_options_conf(options, 0, err);
+    char message[300];
+    rd_kafka_t *producer;
+
+    if (!conf)
+        return -1;
+    rd_kafka_conf_set_log_cb(conf, NULL);
+    if (set_pairs(conf, nowhere, sizeof(nowhere) / sizeof(nowhere[0]), err) < 0) {
+        rd_kafka_conf_destroy(conf);
+        return -1;
+    }
+    producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, message, sizeof(message));
+    if (!producer) {
+        rd_kafka_conf_destroy(conf);
+        return error_set(err, ERROR_CONFIG, "%s", message);
+    }
+    rd_kafka_destroy(producer);
+    return 0;
 }
 
 size_t kafka_options_check(const struct kafka_options *options,
@@ -144,19 +197,23 @@ size_t kafka_options_check(const struct kafka_options *options,
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     size_t mistakes = 0;
+    struct error err = {0};
 
     for (size_t i = 0; i < options->property_count; i++) {
         const struct kafka_property *property = &options->properties[i];
         const char *why = why_ours(property->name);
-        struct error err = {0};
 
         if (!why && set_property(conf, property->name, property->value, &err) == 0)
             continue;
         if (why)
-            error_set(&err, ERROR_CONFIG, "this property is the bridge's: %s", why);
+            error_set(&err, ERROR_CONFIG, "remove this property: %s", why);
         report(context, property, err.message);
         mistakes++;
     }
     rd_kafka_conf_destroy(conf);
+    if (mistakes == 0 && options->property_count > 0 && check_together(options, &err) < 0) {
+        report(context, property_in(options, err.message), err.message);
+        mistakes++;
+    }
     return mistakes;
 }

@@ -1,19 +1,18 @@
 /*
  * Threads
- *   dispatcher  submit(), serve(), destroy(): delivery reports wait in `queue`, whose eventfd
- * librdkafka writes to watcher     finds out whether a broker answers, and destroys producers that
- * were replaced librdkafka  log_line() alone
+ *   dispatcher  everything in this file: delivery reports and errors wait in the producer's queue,
+ *               and librdkafka only writes to our eventfd to announce them
+ *   watcher     kafka_watcher.c: asks whether a broker answers, destroys producers
+ *   librdkafka  kafka_log.c: none of our code but the log callback
  */
 #include "publishers/kafka_publisher.h"
 
-#include <pthread.h>
+#include <errno.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <librdkafka/rdkafka.h>
@@ -21,59 +20,66 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
-#include "bridge/base/thread.h"
 #include "publishers/kafka_errors.h"
+#include "publishers/kafka_flights.h"
+#include "publishers/kafka_log.h"
+#include "publishers/kafka_message.h"
 #include "publishers/kafka_options.h"
+#include "publishers/kafka_topics.h"
+#include "publishers/kafka_watcher.h"
 #include "publishers/publisher.h"
-#include "schemas/envelope.h"
 
 enum {
-    BUCKETS = 1024,
-    MAX_TOPICS = 10000, /* a topic lives as long as its producer (TRAPS K19) */
-    REPORTS_PER_TURN = 10000,
-    PROBE_MS = 1000,      /* how long a broker may take to answer the watcher */
-    PROBE_PAUSE_MS = 500, /* between two probes while no broker answers */
-    SUSPECT_MS =
-        3000, /* no report for so long while records wait: ask whether the broker is there */
-    STALL_MS = 300000, /* nothing moves although the broker answers: a new producer (TRAPS K17) */
-    PURGE_AFTER_MS = 5000,   /* what an ended producer may take to report by itself */
-    REBUILD_PAUSE_MS = 1000, /* doubled up to the next */
-    MAX_REBUILD_PAUSE_MS = 30000,
-    LOG_PAUSE_S = 20,
+    EVENTS_PER_TURN = 1000,
+    READY_PAUSE_MS = 50,  /* after SUBMIT_BUSY, unless a report made room before */
+    SUSPECT_MS = 1000,    /* records wait and nothing came for so long: is the broker there? */
+    STALL_MS = 300000,    /* nothing moves although a broker answers: a new producer (TRAPS K17) */
+    REPORTING_MS = 3000,  /* what an ended producer may take to report by itself ... */
+    PURGING_MS = 1000,    /* ... and then to hand back the rest */
+    CALM_MS = 60000,      /* a producer that lived so long is replaced at once */
+    FIRST_PAUSE_MS = 500, /* before a new producer, doubled up to ... */
+    MAX_PAUSE_MS = 4000,  /* ... this while records get through, else up to ... */
+    MAX_IDLE_PAUSE_MS = 30000,
+    HANGING_MS = 60000, /* between two complaints about a producer that does not go */
+    SLICE_MS = 50,
+    LEAVE_MS = 500, /* destroy(): the least that purging and leaving may take */
+    BATCH_SHRINK = 4,
 };
 
-enum phase { PHASE_RUNNING, PHASE_ENDING, PHASE_ENDED };
+enum phase {
+    PHASE_RUNNING,
+    PHASE_REPORTING, /* ended: reports still come by themselves */
+    PHASE_PURGING,   /* ended: the rest was asked back */
+    PHASE_ENDED,     /* without a producer */
+};
+
 enum link { LINK_UNKNOWN, LINK_UP, LINK_DOWN };
-
-struct topic {
-    struct topic *next;
-    rd_kafka_topic_t *handle;
-    char name[];
-};
 
 struct kafka {
     struct publisher base;
     const struct kafka_options *options;
     const struct clock *clock;
-    rd_kafka_t *producer;    /* written by the dispatcher under `lock`; NULL in PHASE_ENDED */
+    rd_kafka_t *producer;    /* NULL in PHASE_ENDED; its watcher destroys it */
     rd_kafka_queue_t *queue; /* of the producer's events */
+    struct kafka_watcher *watcher;
+    struct kafka_watcher *leaving; /* of the producer before, NULL for none */
+    struct kafka_topics topics;
+    struct kafka_flights flights;
     enum phase phase;
-    struct topic *topics[BUCKETS];
-    size_t topic_count;
-    size_t unsettled; /* records that the producer has */
-    bool is_busy;     /* submit() answered SUBMIT_BUSY: on_ready() is owed */
-    int64_t last_report_ms;
-    int64_t purge_at_ms;
-    int64_t rebuild_at_ms;
-    int64_t rebuild_pause_ms;
-    pthread_t watcher;
-    bool has_watcher;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool is_stopping;     /* lock */
-    bool must_probe;      /* lock */
-    rd_kafka_t *replaced; /* lock: to be destroyed by the watcher */
-    _Atomic enum link link;
+    enum link link;
+    char last_error[256]; /* what librdkafka said last, for on_state */
+    bool is_closing;      /* destroy(): no more calls to our owner */
+    bool owes_ready;      /* submit() answered SUBMIT_BUSY */
+    bool has_room;        /* a report came since */
+    bool has_delivered;   /* this producer did */
+    int64_t busy_ms;
+    int64_t moved_ms; /* last report, or first record after none */
+    int64_t delivered_ms;
+    int64_t started_ms;
+    int64_t deadline_ms; /* of the phase; PHASE_ENDED: when to rebuild or complain */
+    int64_t pause_ms;
+    int64_t batch_bytes; /* 0: as configured */
+    int64_t rebuilds;
 };
 
 static int64_t now_ms(const struct kafka *kafka)
@@ -81,411 +87,380 @@ static int64_t now_ms(const struct kafka *kafka)
     return clock_monotonic_ms(kafka->clock);
 }
 
-/* A broker that is away makes librdkafka say so every second. */
-static void log_line(const rd_kafka_t *producer, int level, const char *facility, const char *text)
-{
-    static _Atomic int64_t next_s;
-    int64_t now_s = (int64_t)time(NULL);
-    int64_t due_s = atomic_load(&next_s);
-
-    (void)producer;
-    if (level > 4 || now_s < due_s ||
-        !atomic_compare_exchange_strong(&next_s, &due_s, now_s + LOG_PAUSE_S))
-        return;
-    log_warn("kafka.client", log_str("facility", facility), log_str("message", text));
-}
-
-static void probe_soon(struct kafka *kafka)
-{
-    pthread_mutex_lock(&kafka->lock);
-    kafka->must_probe = true;
-    pthread_cond_signal(&kafka->changed);
-    pthread_mutex_unlock(&kafka->lock);
-}
-
 static void set_link(struct kafka *kafka, enum link link, const char *reason)
 {
-    if (atomic_exchange(&kafka->link, link) != link && link != LINK_UNKNOWN)
-        kafka->base.events.on_state(kafka->base.events.context, link == LINK_UP, reason);
-}
-
-/* ---- watcher ---- */
-
-/* Asking for the topics that we have also makes librdkafka notice those that have appeared (TRAPS
- * K6). */
-static void probe(struct kafka *kafka, rd_kafka_t *producer)
-{
-    const struct rd_kafka_metadata *metadata = NULL;
-    rd_kafka_resp_err_t code = rd_kafka_metadata(producer, 0, NULL, &metadata, PROBE_MS);
-    char broker[128];
-
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        set_link(kafka, LINK_DOWN, rd_kafka_err2str(code));
+    if (kafka->link == link)
         return;
-    }
-    snprintf(broker, sizeof(broker), "%s",
-             metadata->orig_broker_name ? metadata->orig_broker_name : "");
-    rd_kafka_metadata_destroy(metadata);
-    set_link(kafka, LINK_UP, broker);
+    kafka->link = link;
+    if (!kafka->is_closing)
+        kafka->base.events.on_state(kafka->base.events.context, link == LINK_UP, reason);
+    if (link == LINK_UP)
+        kafka->last_error[0] = '\0';
 }
 
-/* lock held. Waits for something to do. */
-static void wait_for_change(struct kafka *kafka)
+static enum submit_result busy(struct kafka *kafka)
 {
-    struct timespec until;
-    bool ask_again = atomic_load(&kafka->link) != LINK_UP;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)PROBE_PAUSE_MS * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    while (!kafka->is_stopping && !kafka->must_probe && !kafka->replaced) {
-        if (!ask_again)
-            pthread_cond_wait(&kafka->changed, &kafka->lock);
-        else if (pthread_cond_timedwait(&kafka->changed, &kafka->lock, &until) != 0)
-            return;
+    if (!kafka->owes_ready) {
+        kafka->owes_ready = true;
+        kafka->has_room = false;
+        kafka->busy_ms = now_ms(kafka);
     }
+    return SUBMIT_BUSY;
 }
 
-static void *watch(void *argument)
+static void settle(struct kafka *kafka, struct record *record)
 {
-    struct kafka *kafka = argument;
-
-    pthread_mutex_lock(&kafka->lock);
-    while (!kafka->is_stopping) {
-        rd_kafka_t *replaced = kafka->replaced;
-        rd_kafka_t *producer = kafka->producer;
-
-        kafka->replaced = NULL;
-        kafka->must_probe = false;
-        pthread_mutex_unlock(&kafka->lock);
-        if (replaced)
-            rd_kafka_destroy(replaced);
-        if (producer)
-            probe(kafka, producer);
-        pthread_mutex_lock(&kafka->lock);
-        wait_for_change(kafka);
-    }
-    pthread_mutex_unlock(&kafka->lock);
-    return NULL;
+    if (!kafka->is_closing)
+        kafka->base.events.on_settled(kafka->base.events.context, record);
 }
 
 /* ---- producers come and go ---- */
 
+/* librdkafka's threads inherit the signal mask (TRAPS K20). */
+static rd_kafka_t *new_producer(rd_kafka_conf_t *conf, struct error *err)
+{
+    char message[300];
+    rd_kafka_t *producer;
+    sigset_t all;
+    sigset_t old;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, message, sizeof(message));
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (!producer) {
+        rd_kafka_conf_destroy(conf);
+        error_set(err, ERROR_CONFIG, "%s", message);
+    }
+    return producer;
+}
+
 static int start_producer(struct kafka *kafka, struct error *err)
 {
-    rd_kafka_conf_t *conf = kafka_options_conf(kafka->options, err);
+    rd_kafka_conf_t *conf = kafka_options_conf(kafka->options, kafka->batch_bytes, err);
     uint64_t one = 1;
-    rd_kafka_t *producer;
-    char message[256];
 
     if (!conf)
         return -1;
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
-    rd_kafka_conf_set_log_cb(conf, log_line);
-    producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, message, sizeof(message));
-    if (!producer) {
-        rd_kafka_conf_destroy(conf);
-        return error_set(err, ERROR_CONFIG, "%s", message);
+    rd_kafka_conf_set_log_cb(conf, kafka_log_line);
+    kafka->producer = new_producer(conf, err);
+    if (!kafka->producer)
+        return -1;
+    kafka->watcher = kafka_watcher_start(kafka->producer, kafka->base.fd, err);
+    if (!kafka->watcher) {
+        rd_kafka_destroy(kafka->producer);
+        kafka->producer = NULL;
+        return -1;
     }
-    kafka->queue = rd_kafka_queue_get_main(producer);
+    kafka->queue = rd_kafka_queue_get_main(kafka->producer);
     rd_kafka_queue_io_event_enable(kafka->queue, kafka->base.fd, &one, sizeof(one));
     kafka->phase = PHASE_RUNNING;
-    kafka->last_report_ms = now_ms(kafka);
-    pthread_mutex_lock(&kafka->lock);
-    kafka->producer = producer;
-    pthread_cond_signal(&kafka->changed);
-    pthread_mutex_unlock(&kafka->lock);
+    kafka->has_delivered = false;
+    kafka->started_ms = now_ms(kafka);
+    kafka->moved_ms = kafka->started_ms;
     return 0;
 }
 
-static void forget_topics(struct kafka *kafka)
+/* Hands the producer to its watcher, which destroys it. */
+static void leave_producer(struct kafka *kafka)
 {
-    for (size_t i = 0; i < BUCKETS; i++) {
-        while (kafka->topics[i]) {
-            struct topic *next = kafka->topics[i]->next;
-
-            rd_kafka_topic_destroy(kafka->topics[i]->handle);
-            free(kafka->topics[i]);
-            kafka->topics[i] = next;
-        }
-    }
-    kafka->topic_count = 0;
-}
-
-/* Returns owned the producer that was in use, NULL when there is none. */
-static rd_kafka_t *take_producer(struct kafka *kafka)
-{
-    rd_kafka_t *producer = kafka->producer;
-
-    if (!producer)
-        return NULL;
-    forget_topics(kafka);
+    kafka_topics_clear(&kafka->topics);
     rd_kafka_queue_io_event_enable(kafka->queue, -1, NULL, 0);
     rd_kafka_queue_destroy(kafka->queue);
     kafka->queue = NULL;
-    pthread_mutex_lock(&kafka->lock);
     kafka->producer = NULL;
-    pthread_mutex_unlock(&kafka->lock);
-    return producer;
+    kafka_watcher_free(kafka->leaving);
+    kafka->leaving = kafka->watcher;
+    kafka->watcher = NULL;
+    kafka_watcher_end(kafka->leaving);
 }
 
-/* The producer is of no use any more: it takes nothing and reports what it has. */
-static void end_producer(struct kafka *kafka, const char *why)
+static int64_t next_pause_ms(const struct kafka *kafka)
+{
+    int64_t max_ms = kafka->has_delivered ? MAX_PAUSE_MS : MAX_IDLE_PAUSE_MS;
+
+    if (kafka->rebuilds == 0 || now_ms(kafka) - kafka->started_ms >= CALM_MS)
+        return 0;
+    if (kafka->pause_ms == 0)
+        return FIRST_PAUSE_MS;
+    return kafka->pause_ms * 2 > max_ms ? max_ms : kafka->pause_ms * 2;
+}
+
+/* The producer takes nothing any more and is given time to report on what it has. */
+static void end_producer(struct kafka *kafka, const char *why, int64_t pause_ms)
 {
     if (kafka->phase != PHASE_RUNNING)
         return;
-    kafka->phase = PHASE_ENDING;
-    kafka->is_busy = true;
-    kafka->purge_at_ms = now_ms(kafka) + PURGE_AFTER_MS;
+    kafka->pause_ms = pause_ms;
+    kafka->rebuilds++;
+    kafka->phase = PHASE_REPORTING;
+    kafka->deadline_ms = now_ms(kafka) + REPORTING_MS;
+    busy(kafka);
     log_warn("kafka.producer_replaced", log_str("error", why),
-             log_i64("unsettled", (int64_t)kafka->unsettled),
+             log_i64("unsettled", (int64_t)kafka->flights.count),
+             log_i64("rebuilds", kafka->rebuilds), log_i64("pause_ms", kafka->pause_ms),
              log_str("action", "a new producer sends again what was not acknowledged"));
 }
 
-static void bury_producer(struct kafka *kafka)
+/* What librdkafka never reported on; only when it cannot read the records' memory any more. */
+static void settle_forgotten(struct kafka *kafka)
 {
-    rd_kafka_t *producer = take_producer(kafka);
+    struct record *record;
 
-    kafka->phase = PHASE_ENDED;
-    kafka->rebuild_pause_ms = kafka->rebuild_pause_ms == 0 ? REBUILD_PAUSE_MS
-                              : kafka->rebuild_pause_ms * 2 > MAX_REBUILD_PAUSE_MS
-                                  ? MAX_REBUILD_PAUSE_MS
-                                  : kafka->rebuild_pause_ms * 2;
-    kafka->rebuild_at_ms = now_ms(kafka) + kafka->rebuild_pause_ms - REBUILD_PAUSE_MS;
-    pthread_mutex_lock(&kafka->lock);
-    kafka->replaced = producer;
-    pthread_cond_signal(&kafka->changed);
-    pthread_mutex_unlock(&kafka->lock);
+    while ((record = kafka_flights_pop(&kafka->flights))) {
+        record->outcome.as = SETTLED_RETRY;
+        record->outcome.reason = "producer_ended";
+        record->outcome.partition = -1;
+        settle(kafka, record);
+    }
 }
 
 static void rebuild(struct kafka *kafka)
 {
-    struct error err;
+    struct error err = {0};
 
     if (start_producer(kafka, &err) == 0)
         return;
     log_error("kafka.no_producer", log_str("error", err.message));
-    kafka->rebuild_at_ms = now_ms(kafka) + MAX_REBUILD_PAUSE_MS;
+    kafka->deadline_ms = now_ms(kafka) + MAX_IDLE_PAUSE_MS;
 }
 
-/* ---- records ---- */
-
-static rd_kafka_topic_t *find_topic(struct kafka *kafka, const char *name)
+/* PHASE_ENDED */
+static void serve_ended(struct kafka *kafka)
 {
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    struct topic *topic;
-    size_t size;
-
-    for (const char *c = name; *c; c++)
-        hash = (hash ^ (unsigned char)*c) * 16777619u;
-    for (topic = kafka->topics[hash % BUCKETS]; topic; topic = topic->next) {
-        if (strcmp(topic->name, name) == 0)
-            return topic->handle;
+    if (kafka->flights.count > 0) {
+        if (kafka_watcher_is_gone(kafka->leaving, 0)) {
+            settle_forgotten(kafka);
+        } else {
+            if (now_ms(kafka) < kafka->deadline_ms + HANGING_MS)
+                return;
+            kafka->deadline_ms = now_ms(kafka);
+            log_error("kafka.producer_hangs", log_i64("unsettled", (int64_t)kafka->flights.count),
+                      log_str("action", "restart the bridge when this does not end; nothing is "
+                                        "lost by that"));
+            return;
+        }
     }
-    if (kafka->topic_count == MAX_TOPICS)
-        return NULL;
-    size = strlen(name) + 1;
-    topic = calloc(1, sizeof(*topic) + size);
-    if (!topic)
-        return NULL;
-    memcpy(topic->name, name, size);
-    topic->handle = rd_kafka_topic_new(kafka->producer, name, NULL);
-    if (!topic->handle) {
-        free(topic);
-        return NULL;
-    }
-    topic->next = kafka->topics[hash % BUCKETS];
-    kafka->topics[hash % BUCKETS] = topic;
-    kafka->topic_count++;
-    return topic->handle;
-}
-
-static void add_header(rd_kafka_headers_t *headers, const char *name, struct text value)
-{
-    if (value.data)
-        rd_kafka_header_add(headers, name, -1, value.data, (ssize_t)value.size);
-}
-
-static rd_kafka_headers_t *make_headers(const struct record *record)
-{
-    rd_kafka_headers_t *headers = rd_kafka_headers_new(ENVELOPE_MAX + 4);
-    struct envelope envelope;
-
-    add_header(headers, "content-type", text_of(format_content_type(record->format, false)));
-    if (format_is_binary_mode(record->format)) {
-        envelope_build(&envelope, record->event, record->is_replay);
-        for (size_t i = 0; i < envelope.count; i++)
-            add_header(headers, envelope.attributes[i].kafka_name, envelope.attributes[i].value);
-    }
-    add_header(headers, "closebridge_reason", text_of(record->dead_reason));
-    add_header(headers, "closebridge_publisher", text_of(record->dead_publisher));
-    add_header(headers, "closebridge_topic", text_of(record->dead_topic));
-    return headers;
-}
-
-static void settle_as(struct record *record, int code)
-{
-    record->outcome.as = kafka_error_class(code, &record->outcome.reason);
-}
-
-static enum submit_result refused(struct kafka *kafka, struct record *record,
-                                  rd_kafka_resp_err_t code)
-{
-    if (code == RD_KAFKA_RESP_ERR__FATAL) {
-        end_producer(kafka, "a fatal error of the producer");
-        return SUBMIT_BUSY;
-    }
-    settle_as(record, code);
-    if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL || record->outcome.as == SETTLED_RETRY) {
-        kafka->is_busy = true;
-        return SUBMIT_BUSY;
-    }
-    if (record->outcome.as == SETTLED_DESTINATION_FAULT)
-        probe_soon(kafka);
-    return SUBMIT_SETTLED;
-}
-
-static rd_kafka_resp_err_t produce(struct kafka *kafka, rd_kafka_topic_t *topic,
-                                   struct record *record)
-{
-    rd_kafka_headers_t *headers = make_headers(record);
-    /* The value is not copied: it lies in the record's event until the report has come. */
-    rd_kafka_vu_t parts[] = {
-        {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic},
-        {.vtype = RD_KAFKA_VTYPE_VALUE,
-         .u.mem = {(void *)(uintptr_t)record->value.data, record->value.size}},
-        {.vtype = RD_KAFKA_VTYPE_KEY,
-         .u.mem = {(void *)(uintptr_t)record->key.data, record->key.size}},
-        {.vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = record->timestamp_ms},
-        {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = record},
-        {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
-    };
-    rd_kafka_error_t *error =
-        rd_kafka_produceva(kafka->producer, parts, sizeof(parts) / sizeof(parts[0]));
-    rd_kafka_resp_err_t code = rd_kafka_error_code(error);
-
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        rd_kafka_headers_destroy(headers); /* taken only on success */
-    rd_kafka_error_destroy(error);
-    return code;
-}
-
-static enum submit_result submit(struct publisher *self, struct record *record)
-{
-    struct kafka *kafka = (struct kafka *)self;
-    rd_kafka_topic_t *topic;
-    rd_kafka_resp_err_t code;
-
-    if (kafka->phase != PHASE_RUNNING) {
-        kafka->is_busy = true;
-        return SUBMIT_BUSY;
-    }
-    topic = find_topic(kafka, record->topic);
-    if (!topic) {
-        record->outcome.as = SETTLED_DESTINATION_FAULT;
-        record->outcome.reason = "too_many_topics";
-        return SUBMIT_SETTLED;
-    }
-    code = produce(kafka, topic, record);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return refused(kafka, record, code);
-    if (kafka->unsettled++ == 0)
-        kafka->last_report_ms = now_ms(kafka);
-    return SUBMIT_ACCEPTED;
-}
-
-/* ---- reports ---- */
-
-static void report(struct kafka *kafka, const rd_kafka_message_t *message)
-{
-    struct record *record = message->_private;
-
-    kafka->unsettled--;
-    settle_as(record, message->err);
-    record->outcome.partition = message->partition;
-    record->outcome.offset = message->offset;
-    if (record->outcome.as == SETTLED_DELIVERED) {
-        kafka->rebuild_pause_ms = 0;
-        if (atomic_load(&kafka->link) != LINK_UP)
-            set_link(kafka, LINK_UP, "acknowledges records");
-    } else if (record->outcome.as == SETTLED_DESTINATION_FAULT) {
-        probe_soon(kafka);
-    } else if (record->outcome.as == SETTLED_RETRY && kafka->phase == PHASE_RUNNING) {
-        probe_soon(kafka);
-    }
-    kafka->base.events.on_settled(kafka->base.events.context, record);
-}
-
-static void take_reports(struct kafka *kafka, rd_kafka_event_t *event)
-{
-    const rd_kafka_message_t *message;
-
-    kafka->last_report_ms = now_ms(kafka);
-    while ((message = rd_kafka_event_message_next(event)))
-        report(kafka, message);
-}
-
-static void take_error(struct kafka *kafka, rd_kafka_event_t *event)
-{
-    rd_kafka_resp_err_t code = rd_kafka_event_error(event);
-    char message[256];
-
-    if (code == RD_KAFKA_RESP_ERR__FATAL) {
-        rd_kafka_fatal_error(kafka->producer, message, sizeof(message));
-        end_producer(kafka, message);
-    } else if (atomic_load(&kafka->link) == LINK_UP) {
-        probe_soon(kafka); /* a connection broke: is there another broker? */
-    }
-}
-
-static void take_events(struct kafka *kafka)
-{
-    rd_kafka_event_t *event;
-    int count = 0;
-
-    while (kafka->queue && count++ < REPORTS_PER_TURN &&
-           (event = rd_kafka_queue_poll(kafka->queue, 0))) {
-        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
-            take_reports(kafka, event);
-        else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
-            take_error(kafka, event);
-        rd_kafka_event_destroy(event);
-    }
+    if (now_ms(kafka) >= kafka->deadline_ms)
+        rebuild(kafka);
 }
 
 /* Records wait and nothing comes back. */
 static void watch_progress(struct kafka *kafka)
 {
-    int64_t silent_ms = now_ms(kafka) - kafka->last_report_ms;
+    int64_t still_ms = now_ms(kafka) - kafka->moved_ms;
 
-    if (kafka->unsettled == 0 || silent_ms < SUSPECT_MS)
+    if (kafka->flights.count == 0 || still_ms < SUSPECT_MS)
         return;
-    if (atomic_load(&kafka->link) == LINK_UP && silent_ms >= STALL_MS)
-        end_producer(kafka, "no progress although a broker answers");
+    if (kafka->link == LINK_UP && still_ms >= STALL_MS)
+        end_producer(kafka, "no progress for minutes although a broker answers",
+                     next_pause_ms(kafka));
     else
-        probe_soon(kafka);
+        kafka_watcher_ask(kafka->watcher);
 }
 
-static void move_phase(struct kafka *kafka)
+static void purge(struct kafka *kafka)
 {
+    rd_kafka_purge(kafka->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+                                        RD_KAFKA_PURGE_F_NON_BLOCKING);
+}
+
+static void serve_phase(struct kafka *kafka)
+{
+    bool is_over = kafka->flights.count == 0 || now_ms(kafka) >= kafka->deadline_ms;
+
     switch (kafka->phase) {
     case PHASE_RUNNING:
         watch_progress(kafka);
         break;
-    case PHASE_ENDING:
-        if (kafka->unsettled == 0) {
-            bury_producer(kafka);
-        } else if (now_ms(kafka) >= kafka->purge_at_ms) {
-            rd_kafka_purge(kafka->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-            kafka->purge_at_ms = now_ms(kafka) + PURGE_AFTER_MS;
-        }
+    case PHASE_REPORTING:
+        if (!is_over)
+            break;
+        purge(kafka);
+        kafka->phase = PHASE_PURGING;
+        kafka->deadline_ms = now_ms(kafka) + PURGING_MS;
+        break;
+    case PHASE_PURGING:
+        if (!is_over)
+            break;
+        leave_producer(kafka);
+        kafka->phase = PHASE_ENDED;
+        kafka->deadline_ms = now_ms(kafka) + kafka->pause_ms;
         break;
     case PHASE_ENDED:
-        if (now_ms(kafka) >= kafka->rebuild_at_ms)
-            rebuild(kafka);
+        serve_ended(kafka);
         break;
     }
+}
+
+/* ---- records ---- */
+
+static enum submit_result settled_now(struct record *record, enum settled_as as, const char *reason)
+{
+    record->outcome.as = as;
+    record->outcome.reason = reason;
+    record->outcome.partition = -1;
+    record->outcome.offset = -1;
+    return SUBMIT_SETTLED;
+}
+
+/* librdkafka did not take the record. */
+static enum submit_result refused(struct kafka *kafka, struct record *record, int code)
+{
+    const char *reason;
+    enum settled_as as = kafka_error_class(code, &reason);
+
+    if (code == RD_KAFKA_RESP_ERR__FATAL)
+        end_producer(kafka, "a fatal error of the producer", next_pause_ms(kafka));
+    if (as == SETTLED_RETRY)
+        return busy(kafka);
+    /* It refuses from memory until its metadata is fresh: the topic may be there by now. */
+    if (as == SETTLED_DESTINATION_FAULT)
+        kafka_watcher_ask(kafka->watcher);
+    return settled_now(record, as, reason);
+}
+
+static enum submit_result submit(struct publisher *self, struct record *record)
+{
+    struct kafka *kafka = (struct kafka *)self;
+    const char *reason = NULL;
+    rd_kafka_topic_t *topic;
+    int code;
+
+    if (kafka->phase != PHASE_RUNNING || !kafka_flights_reserve(&kafka->flights))
+        return busy(kafka);
+    topic = kafka_topics_find(&kafka->topics, kafka->producer, record->topic, &reason);
+    if (!topic)
+        return reason ? settled_now(record, SETTLED_DESTINATION_FAULT, reason) : busy(kafka);
+    code = kafka_message_produce(kafka->producer, topic, record);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return refused(kafka, record, code);
+    if (kafka->flights.count == 0)
+        kafka->moved_ms = now_ms(kafka);
+    kafka_flights_add(&kafka->flights, record);
+    return SUBMIT_ACCEPTED;
+}
+
+/* ---- reports ---- */
+
+static void report(struct kafka *kafka, const rd_kafka_message_t *message, bool was_batch_too_large)
+{
+    struct record *record = message->_private;
+
+    kafka_flights_remove(&kafka->flights, record);
+    record->outcome.as = kafka_error_class(message->err, &record->outcome.reason);
+    record->outcome.partition = message->partition >= 0 ? message->partition : -1;
+    if (record->outcome.as == SETTLED_DELIVERED) {
+        record->outcome.offset = message->offset >= 0 ? message->offset : -1;
+        kafka->has_delivered = true;
+        kafka->delivered_ms = now_ms(kafka);
+        set_link(kafka, LINK_UP, "acknowledges records");
+    } else if (was_batch_too_large) {
+        record->outcome.as = SETTLED_RETRY;
+        record->outcome.reason = "batch_too_large";
+    } else if (kafka->watcher && record->outcome.as != SETTLED_RECORD_FAULT) {
+        kafka_watcher_ask(kafka->watcher);
+    }
+    settle(kafka, record);
+}
+
+/*
+ * A broker judges a batch as a whole: where the topic's limit is below our batch.size, small
+ * records are refused with it. They are sent again in smaller batches, until a record is judged
+ * alone.
+ */
+static void shrink_batches(struct kafka *kafka, int64_t bytes)
+{
+    int64_t smaller = bytes / BATCH_SHRINK > 1 ? bytes / BATCH_SHRINK : 1;
+
+    if (kafka->phase != PHASE_RUNNING)
+        return;
+    kafka->batch_bytes = smaller;
+    log_warn(
+        "kafka.batch_too_large", log_i64("batch_bytes", bytes), log_i64("batch_size", smaller),
+        log_str("action", "set batch.size below the smallest max.message.bytes of the topics"));
+    end_producer(kafka, "a batch was larger than its topic allows", 0);
+}
+
+/* An event is the report on one batch. */
+static void take_reports(struct kafka *kafka, rd_kafka_event_t *event)
+{
+    bool is_batch = rd_kafka_event_message_count(event) > 1;
+    const rd_kafka_message_t *message;
+    int64_t too_large_bytes = 0;
+
+    kafka->moved_ms = now_ms(kafka);
+    kafka->has_room = true;
+    while ((message = rd_kafka_event_message_next(event))) {
+        bool was_batch_too_large = is_batch && message->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+
+        if (was_batch_too_large)
+            too_large_bytes += (int64_t)(message->len + message->key_len);
+        report(kafka, message, was_batch_too_large);
+    }
+    if (too_large_bytes > 0)
+        shrink_batches(kafka, too_large_bytes);
+}
+
+static void take_error(struct kafka *kafka, rd_kafka_event_t *event)
+{
+    rd_kafka_resp_err_t code = rd_kafka_event_error(event);
+    char message[300] = "";
+
+    if (code == RD_KAFKA_RESP_ERR__FATAL) {
+        rd_kafka_fatal_error(kafka->producer, message, sizeof(message));
+        end_producer(kafka, message, next_pause_ms(kafka));
+        return;
+    }
+    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || kafka->last_error[0] == '\0')
+        snprintf(kafka->last_error, sizeof(kafka->last_error), "%s",
+                 rd_kafka_event_error_string(event));
+    if (kafka->link == LINK_UNKNOWN && code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+        set_link(kafka, LINK_DOWN, kafka->last_error);
+    else if (kafka->link == LINK_UP)
+        kafka_watcher_ask(kafka->watcher); /* a connection broke: is there another broker? */
+}
+
+static void take_event(struct kafka *kafka, rd_kafka_event_t *event)
+{
+    if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+        take_reports(kafka, event);
+    else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+        take_error(kafka, event);
+    rd_kafka_event_destroy(event);
+}
+
+static void take_events(struct kafka *kafka)
+{
+    uint64_t one = 1;
+
+    for (int i = 0; i < EVENTS_PER_TURN; i++) {
+        rd_kafka_event_t *event = kafka->queue ? rd_kafka_queue_poll(kafka->queue, 0) : NULL;
+
+        if (!event)
+            return;
+        take_event(kafka, event);
+    }
+    /* There is more, which librdkafka has announced already. */
+    if (write(kafka->base.fd, &one, sizeof(one)) < 0)
+        log_error("kafka.eventfd", log_str("error", strerror(errno)));
+}
+
+static void take_answer(struct kafka *kafka)
+{
+    char reason[200];
+    enum kafka_answer answer = kafka->watcher
+                                   ? kafka_watcher_take(kafka->watcher, reason, sizeof(reason))
+                                   : KAFKA_ANSWER_NONE;
+
+    if (answer == KAFKA_ANSWER_UP)
+        set_link(kafka, LINK_UP, reason);
+    else if (answer == KAFKA_ANSWER_DOWN && kafka->delivered_ms > 0 &&
+             now_ms(kafka) - kafka->delivered_ms < KAFKA_PROBE_MS)
+        kafka_watcher_ask(kafka->watcher); /* it is slow, but it took records meanwhile */
+    else if (answer == KAFKA_ANSWER_DOWN)
+        set_link(kafka, LINK_DOWN, kafka->last_error[0] ? kafka->last_error : reason);
 }
 
 static void serve(struct publisher *self)
@@ -496,66 +471,65 @@ static void serve(struct publisher *self)
 
     (void)n; /* nothing in it: called by the timer */
     take_events(kafka);
-    move_phase(kafka);
-    if (kafka->is_busy && kafka->phase == PHASE_RUNNING) {
-        kafka->is_busy = false;
+    take_answer(kafka);
+    serve_phase(kafka);
+    if (kafka->owes_ready && kafka->phase == PHASE_RUNNING &&
+        (kafka->has_room || now_ms(kafka) - kafka->busy_ms >= READY_PAUSE_MS)) {
+        kafka->owes_ready = false;
         kafka->base.events.on_ready(kafka->base.events.context);
     }
 }
 
 /* ---- life ---- */
 
-static void stop_watcher(struct kafka *kafka)
+/* destroy(): takes reports until none is missing or the time is over. */
+static void drain(struct kafka *kafka, int64_t until_ms, bool while_up)
 {
-    if (!kafka->has_watcher)
-        return;
-    pthread_mutex_lock(&kafka->lock);
-    kafka->is_stopping = true;
-    pthread_cond_signal(&kafka->changed);
-    pthread_mutex_unlock(&kafka->lock);
-    pthread_join(kafka->watcher, NULL);
-    if (kafka->replaced)
-        rd_kafka_destroy(kafka->replaced);
+    while (kafka->flights.count > 0 && now_ms(kafka) < until_ms) {
+        int64_t left_ms = until_ms - now_ms(kafka);
+        rd_kafka_event_t *event =
+            rd_kafka_queue_poll(kafka->queue, (int)(left_ms < SLICE_MS ? left_ms : SLICE_MS));
+
+        if (event)
+            take_event(kafka, event);
+        take_answer(kafka);
+        watch_progress(kafka);
+        if (while_up && (kafka->link == LINK_DOWN || kafka->phase != PHASE_RUNNING))
+            return;
+    }
 }
 
 static void destroy(struct publisher *self, int64_t timeout_ms)
 {
     struct kafka *kafka = (struct kafka *)self;
-    rd_kafka_t *producer;
+    int64_t end_ms;
 
     if (!kafka)
         return;
-    stop_watcher(kafka);
-    producer = take_producer(kafka);
-    if (producer) {
-        rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-        rd_kafka_flush(producer, timeout_ms > 100 ? 100 : (int)timeout_ms);
-        rd_kafka_destroy(producer);
+    kafka->is_closing = true;
+    end_ms = now_ms(kafka) + timeout_ms;
+    if (kafka->producer) {
+        drain(kafka, end_ms - LEAVE_MS, true);
+        purge(kafka);
+        drain(kafka, now_ms(kafka) + LEAVE_MS / 2, false);
+        leave_producer(kafka);
     }
+    if (end_ms < now_ms(kafka) + LEAVE_MS)
+        end_ms = now_ms(kafka) + LEAVE_MS;
+    if (kafka->leaving && !kafka_watcher_is_gone(kafka->leaving, end_ms - now_ms(kafka)))
+        log_warn("kafka.leaves_late", log_i64("unsettled", (int64_t)kafka->flights.count),
+                 log_str("action", "none needed: the producer ends with the process"));
+    kafka_watcher_free(kafka->leaving);
+    kafka_flights_release(&kafka->flights);
     if (kafka->base.fd >= 0)
         close(kafka->base.fd);
-    pthread_cond_destroy(&kafka->changed);
-    pthread_mutex_destroy(&kafka->lock);
     free(kafka);
-}
-
-static void init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
 }
 
 static struct publisher *create(const void *options, const struct clock *clock,
                                 struct publisher_events events, struct error *err)
 {
     struct kafka *kafka = calloc(1, sizeof(*kafka));
-    sigset_t all;
-    sigset_t old;
-    int rc;
 
     if (!kafka) {
         error_set(err, ERROR_FATAL, "out of memory");
@@ -564,17 +538,11 @@ static struct publisher *create(const void *options, const struct clock *clock,
     kafka->base = (struct publisher){&kafka_publisher_ops, events, -1};
     kafka->options = options;
     kafka->clock = clock;
-    pthread_mutex_init(&kafka->lock, NULL);
-    init_condition(&kafka->changed);
     kafka->base.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    sigfillset(&all); /* librdkafka's threads inherit the mask (TRAPS K20) */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = start_producer(kafka, err);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc == 0 && thread_start(&kafka->watcher, "kafka-watch", watch, kafka, err) == 0) {
-        kafka->has_watcher = true;
+    if (kafka->base.fd < 0)
+        error_set(err, ERROR_TRANSIENT, "cannot make an eventfd: %s", strerror(errno));
+    else if (start_producer(kafka, err) == 0)
         return &kafka->base;
-    }
     destroy(&kafka->base, 0);
     return NULL;
 }

@@ -473,9 +473,27 @@ static struct text access_field(struct text value, const char *field)
     return json_null;
 }
 
-static bool passes(const struct node *node, struct text value);
+/* What a filter looks at: the event, and the part of it that most fields are meant of. */
+struct subject {
+    struct text event;
+    struct text data; /* previous_data of a deletion */
+};
 
-static bool any_passes(const struct node *node, struct text array)
+/* At the root a field is a member of the event (data, previous_data, user_id ...), or else of its
+ * data. */
+static struct text access_root(const struct subject *subject, const char *field)
+{
+    struct text found;
+
+    if (find_member(subject->event, field, strlen(field), &found))
+        return found;
+    found = access_field(subject->event, field);
+    return json_is_null(found) ? access_field(subject->data, field) : found;
+}
+
+static bool passes(const struct subject *subject, const struct node *node, struct text value);
+
+static bool any_passes(const struct subject *subject, const struct node *node, struct text array)
 {
     struct json_cursor cursor;
     struct text element;
@@ -483,22 +501,23 @@ static bool any_passes(const struct node *node, struct text array)
     if (!json_array_begin(&cursor, array))
         return false;
     while (json_array_next(&cursor, &element)) {
-        if (passes(node, element))
+        if (passes(subject, node, element))
             return true;
     }
     return false;
 }
 
-static bool count_passes(const struct node *node, struct text value, bool wanted)
+static bool count_passes(const struct subject *subject, const struct node *node, struct text value,
+                         bool wanted)
 {
     for (size_t i = 0; i < node->child_count; i++) {
-        if (passes(node->children[i], value) == wanted)
+        if (passes(subject, node->children[i], value) == wanted)
             return true;
     }
     return false;
 }
 
-static bool passes(const struct node *node, struct text value)
+static bool passes(const struct subject *subject, const struct node *node, struct text value)
 {
     switch (node->type) {
     case OP_EQUALS:
@@ -512,15 +531,17 @@ static bool passes(const struct node *node, struct text value)
     case OP_CONTAINS:
         return contains(value, node->value);
     case OP_AND:
-        return !count_passes(node, value, false);
+        return !count_passes(subject, node, value, false);
     case OP_OR:
-        return count_passes(node, value, true);
+        return count_passes(subject, node, value, true);
     case OP_NOT:
-        return !passes(node->children[0], value);
+        return !passes(subject, node->children[0], value);
     case OP_FIELD_ACCESSOR:
-        return passes(node->children[0], access_field(value, node->field));
+        return passes(subject, node->children[0],
+                      value.data == subject->event.data ? access_root(subject, node->field)
+                                                        : access_field(value, node->field));
     case OP_ANY_ARRAY_VALUE:
-        return any_passes(node->children[0], value);
+        return any_passes(subject, node->children[0], value);
     case OP_COUNT:
         break;
     }
@@ -531,9 +552,9 @@ bool filter_matches(const struct filter *filter, const struct event *event)
 {
     bool is_deletion = text_equal_string(event_text(event, EVENT_ACTION), "deleted");
     const char *root = is_deletion ? "previous_data" : "data";
-    struct text data;
+    struct subject subject = {.event = event_text(event, EVENT_OBJECT)};
 
-    if (!find_member(event_text(event, EVENT_OBJECT), root, strlen(root), &data))
+    if (!find_member(subject.event, root, strlen(root), &subject.data))
         return false;
-    return passes(filter->root, data);
+    return passes(&subject, filter->root, subject.event);
 }

@@ -82,7 +82,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     MUST(config || messages.size > 0);
     check_messages(&messages);
-    MUST(!messages.data || !strstr(messages.data, canary));
+    /* The fuzzer finds the canary's text too, and what the file itself says may be shown. */
+    if (size > 0 && !memmem(data, size, canary, sizeof(canary) - 1))
+        MUST(!messages.data || !strstr(messages.data, canary));
     if (config)
         check_config(config);
     config_free(config);

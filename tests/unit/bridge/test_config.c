@@ -285,6 +285,10 @@ static void files_that_are_not_a_configuration_are_refused(void **state)
         {BASE "---\na: b\n", "c.yaml:5: a second YAML document is not allowed\n"},
         {BASE "listen: {}\ncontrol: {}\nlisten: {}\n",
          "c.yaml:6: listen: is already set in line 4\n"},
+        {BASE "publishers: {kafka: {bootstrap.servers: k, linger.ms: 1, client.id: x}}\n",
+         "c.yaml:4: publishers: is already set in line 2\n"},
+        {BASE ACCOUNTS TOPIC_MAP, "c.yaml:4: accounts: is already set in line 1\n"
+                                  "c.yaml:5: topic_map: is already set in line 3\n"},
         {BASE "listen: {max_body: 1MiB, max_body: 2MiB}\n",
          "c.yaml:4: listen.max_body: is already set in line 4\n"},
         {BASE "listen: {address: \"a\\0b\"}\n", "c.yaml:4: a value holds a NUL byte\n"},

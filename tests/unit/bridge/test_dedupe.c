@@ -1,0 +1,162 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bridge/base/error.h"
+#include "bridge/dedupe.h"
+
+enum { CAPACITY = 1000, PENDING = 50, WINDOW = 100 };
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+static struct dedupe_mark mark_of(uint64_t number, uint64_t content, uint32_t age_s)
+{
+    struct dedupe_mark mark = {.content = content, .age_s = age_s};
+    uint64_t hash[2] = {mix(number + 1), mix(number + 77)};
+
+    memcpy(mark.identity, hash, sizeof(mark.identity));
+    return mark;
+}
+
+static void add(struct dedupe *dedupe, uint64_t number, uint64_t content, uint32_t age_s)
+{
+    struct dedupe_mark mark = mark_of(number, content, age_s);
+
+    dedupe_add(dedupe, &mark);
+}
+
+static enum dedupe_verdict find(const struct dedupe *dedupe, uint64_t number, uint64_t content,
+                                uint32_t now_s)
+{
+    struct dedupe_mark mark = mark_of(number, content, now_s);
+
+    return dedupe_find(dedupe, &mark);
+}
+
+static int setup(void **state)
+{
+    struct error err = {0};
+
+    *state = dedupe_new(CAPACITY, PENDING, WINDOW, &err);
+    return *state ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    dedupe_free(*state);
+    return 0;
+}
+
+static void marks_are_pending_until_they_are_confirmed(void **state)
+{
+    struct dedupe *dedupe = *state;
+
+    assert_int_equal(find(dedupe, 1, 1, 0), DEDUPE_NEW);
+    add(dedupe, 1, 1, 0);
+    assert_int_equal(find(dedupe, 1, 1, 0), DEDUPE_PENDING);
+    dedupe_confirm(dedupe);
+    assert_int_equal(find(dedupe, 1, 1, 0), DEDUPE_SEEN);
+}
+
+static void marks_taken_back_were_never_seen(void **state)
+{
+    struct dedupe *dedupe = *state;
+
+    add(dedupe, 1, 1, 0);
+    dedupe_confirm(dedupe);
+    for (uint64_t i = 2; i < 2 + PENDING; i++)
+        add(dedupe, i, 1, 0);
+    dedupe_take_back(dedupe);
+    for (uint64_t i = 2; i < 2 + PENDING; i++)
+        assert_int_equal(find(dedupe, i, 1, 0), DEDUPE_NEW);
+    assert_int_equal(find(dedupe, 1, 1, 0), DEDUPE_SEEN);
+    assert_int_equal(dedupe_count(dedupe), 1);
+    assert_int_equal(dedupe_forgotten(dedupe), 0);
+}
+
+static void other_content_is_a_conflict_until_it_is_known_too(void **state)
+{
+    struct dedupe *dedupe = *state;
+
+    add(dedupe, 1, 1, 0);
+    dedupe_confirm(dedupe);
+    assert_int_equal(find(dedupe, 1, 2, 0), DEDUPE_CONFLICT);
+    add(dedupe, 1, 2, 0);
+    dedupe_confirm(dedupe);
+    assert_int_equal(find(dedupe, 1, 1, 0), DEDUPE_SEEN);
+    assert_int_equal(find(dedupe, 1, 2, 0), DEDUPE_SEEN);
+    assert_int_equal(find(dedupe, 1, 3, 0), DEDUPE_CONFLICT);
+}
+
+/* Many turnovers: every probe sequence is moved by deletions again and again. */
+static void the_newest_are_kept_and_all_others_forgotten(void **state)
+{
+    struct dedupe *dedupe = *state;
+    uint64_t total = 20 * CAPACITY;
+
+    for (uint64_t i = 0; i < total; i++) {
+        add(dedupe, i, i, 0);
+        if (i % PENDING == PENDING - 1)
+            dedupe_confirm(dedupe);
+    }
+    dedupe_confirm(dedupe);
+    assert_int_equal(dedupe_count(dedupe), CAPACITY);
+    assert_int_equal(dedupe_forgotten(dedupe), total - CAPACITY);
+    for (uint64_t i = 0; i < total; i++)
+        assert_int_equal(find(dedupe, i, i, 0), i < total - CAPACITY ? DEDUPE_NEW : DEDUPE_SEEN);
+}
+
+static void marks_expire_with_the_window(void **state)
+{
+    struct dedupe *dedupe = *state;
+
+    add(dedupe, 1, 1, 10);
+    add(dedupe, 2, 1, 60);
+    dedupe_confirm(dedupe);
+    assert_int_equal(find(dedupe, 1, 1, 10 + WINDOW), DEDUPE_SEEN);
+    assert_int_equal(find(dedupe, 1, 1, 11 + WINDOW), DEDUPE_NEW);
+    dedupe_expire(dedupe, 11 + WINDOW);
+    assert_int_equal(dedupe_count(dedupe), 1);
+    assert_int_equal(dedupe_forgotten(dedupe), 1);
+    assert_int_equal(find(dedupe, 2, 1, 11 + WINDOW), DEDUPE_SEEN);
+    assert_int_equal(dedupe_window_s(dedupe, 11 + WINDOW), WINDOW);
+}
+
+static void eviction_narrows_the_window_that_is_shown(void **state)
+{
+    struct dedupe *dedupe = *state;
+
+    for (uint32_t i = 0; i < CAPACITY + 10; i++) {
+        add(dedupe, i, 1, 100 + i / 100);
+        dedupe_confirm(dedupe);
+    }
+    assert_int_equal(dedupe_window_s(dedupe, 110), 10);
+    assert_int_equal(dedupe_window_s(dedupe, 150), 50);
+    assert_int_equal(dedupe_window_s(dedupe, 100 + 10 * WINDOW), WINDOW);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(marks_are_pending_until_they_are_confirmed, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(marks_taken_back_were_never_seen, setup, teardown),
+        cmocka_unit_test_setup_teardown(other_content_is_a_conflict_until_it_is_known_too, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_newest_are_kept_and_all_others_forgotten, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(marks_expire_with_the_window, setup, teardown),
+        cmocka_unit_test_setup_teardown(eviction_narrows_the_window_that_is_shown, setup, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
