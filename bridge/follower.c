@@ -1,5 +1,6 @@
 #include "bridge/follower.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,9 @@ struct follower {
     struct errand cursor_errand;
     bool is_saving;
     bool is_stopped;
-    int64_t next_save_ms; /* monotonic */
+    int64_t next_save_ms;             /* monotonic */
+    _Atomic uint64_t seen_settled;    /* for follower_measure() */
+    _Atomic int64_t seen_received_ms; /* of the oldest event not yet settled; 0: none taken */
     struct metric *lag_events;
     struct metric *lag_seconds;
 };
@@ -60,6 +63,7 @@ struct follower *follower_open(const struct follower_options *options, struct er
     follower->durable = options->cursor;
     follower->settled = options->cursor;
     follower->next = options->cursor + 1;
+    atomic_init(&follower->seen_settled, options->cursor);
     follower->slots = alloc_zeroed(options->settings->window, sizeof(*follower->slots));
     follower->saver = (struct saver){.journal = options->journal,
                                      .return_to = options->errands,
@@ -334,6 +338,15 @@ static void save_cursor(struct follower *follower)
     errand_send(&follower->cursor_errand, follower->options.journal, follower->options.errands);
 }
 
+static void show_progress(struct follower *follower)
+{
+    bool is_behind = follower->settled + 1 < follower->next;
+
+    atomic_store(&follower->seen_settled, follower->settled);
+    atomic_store(&follower->seen_received_ms,
+                 is_behind ? slot_of(follower, follower->settled + 1)->received_ms : 0);
+}
+
 void follower_run(struct follower *follower)
 {
     saver_run(&follower->saver);
@@ -342,6 +355,7 @@ void follower_run(struct follower *follower)
     save_cursor(follower);
     if (!follower->is_stopped)
         parked_run(follower->parked);
+    show_progress(follower);
 }
 
 void follower_stop(struct follower *follower)
@@ -364,15 +378,16 @@ uint64_t follower_next(const struct follower *follower)
     return follower->next;
 }
 
-void follower_measure(struct follower *follower)
+void follower_measure(const struct follower *follower)
 {
     uint64_t tail = recent_tail(follower->options.recent);
-    uint64_t lag = tail > follower->settled ? tail - follower->settled : 0;
+    uint64_t settled = atomic_load(&follower->seen_settled);
+    int64_t received_ms = atomic_load(&follower->seen_received_ms);
+    uint64_t lag = tail > settled ? tail - settled : 0;
     int64_t age_ms = 0;
 
-    if (lag > 0 && follower->settled + 1 < follower->next)
-        age_ms = clock_wall_ms(follower->options.clock) -
-                 slot_of(follower, follower->settled + 1)->received_ms;
+    if (lag > 0 && received_ms > 0)
+        age_ms = clock_wall_ms(follower->options.clock) - received_ms;
     metric_set(follower->lag_events, (int64_t)lag);
     metric_set(follower->lag_seconds, age_ms > 0 ? age_ms : 0);
 }

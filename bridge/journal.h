@@ -150,6 +150,12 @@ int journal_visit_parked(struct journal_reader *reader,
                                        uint64_t count, int64_t first_ms, const char *reason),
                          void *context, struct error *err);
 
+/* Calls `visit` for every dead letter, with the publisher that it is of. Before the dispatcher
+ * starts. */
+int journal_visit_dead(struct journal_reader *reader,
+                       void (*visit)(void *context, const char *publisher), void *context,
+                       struct error *err);
+
 /* Dead letters in order, after `after_id`. Returns as journal_read(). */
 int journal_read_dead(struct journal_reader *reader, uint64_t after_id, size_t max_count,
                       struct letter *out_letters, struct error *err);

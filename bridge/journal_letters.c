@@ -433,3 +433,33 @@ int journal_visit_parked(struct journal_reader *reader, visit_topic *visit, void
                ? 0
                : store_error(&journal->store, "its parked records cannot be read", rc, err);
 }
+
+int journal_visit_dead(struct journal_reader *reader,
+                       void (*visit)(void *context, const char *publisher), void *context,
+                       struct error *err)
+{
+    struct journal *journal = reader->journal;
+    MDB_txn *txn = store_begin_read(&journal->store, err);
+    MDB_cursor *rows = NULL;
+    struct letter_head head;
+    struct letter letter;
+    MDB_val key;
+    MDB_val value;
+    int rc;
+
+    if (!txn)
+        return -1;
+    rc = mdb_cursor_open(txn, journal->store.db[STORE_DEAD], &rows);
+    while (rc == 0 && (rc = mdb_cursor_get(rows, &key, &value, MDB_NEXT)) == 0) {
+        if (check_letter(&value, &head) < 0)
+            continue; /* reading the list reports it */
+        copy_head(&letter, &head, (const char *)value.mv_data + sizeof(head));
+        visit(context, letter.publisher);
+    }
+    if (rows)
+        mdb_cursor_close(rows);
+    store_end_read(&journal->store, txn);
+    return rc == MDB_NOTFOUND
+               ? 0
+               : store_error(&journal->store, "its dead letters cannot be read", rc, err);
+}
