@@ -123,6 +123,17 @@ static int open_dead_copies(struct dispatcher *dispatcher, struct error *err)
     return 0;
 }
 
+/* At a scrape, on its thread. */
+static void measure(void *context)
+{
+    const struct dispatcher *dispatcher = context;
+
+    for (int p = 0; p < PUBLISHER_COUNT; p++) {
+        if (dispatcher->followers[p])
+            follower_measure(dispatcher->followers[p]);
+    }
+}
+
 static void count_dead(void *context, const char *publisher)
 {
     const struct dispatcher *dispatcher = context;
@@ -295,17 +306,6 @@ static void tick(struct dispatcher *dispatcher, bool readable[PUBLISHER_COUNT])
         readable[p] = true; /* publishers have timers, too */
     if (dispatcher->dead_copies && !atomic_load(&dispatcher->is_stopping))
         dead_copies_run(dispatcher->dead_copies);
-}
-
-/* At a scrape, on its thread. */
-static void measure(void *context)
-{
-    const struct dispatcher *dispatcher = context;
-
-    for (int p = 0; p < PUBLISHER_COUNT; p++) {
-        if (dispatcher->followers[p])
-            follower_measure(dispatcher->followers[p]);
-    }
 }
 
 /* One turn of the thread. Returns how long the next one may wait. */

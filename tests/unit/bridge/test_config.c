@@ -505,8 +505,8 @@ static void publishers_are_checked(void **state)
          "c.yaml:6: publishers.kafka.windows: librdkafka 2.0.2 has no property of this name; did "
          "you mean window?\n"},
         {KAFKA("acks: 1"),
-         "c.yaml:6: publishers.kafka.acks: this property is the bridge's: it is always all: what "
-         "is acknowledged must be on every in-sync replica\n"},
+         "c.yaml:6: publishers.kafka.acks: remove this property: it is always all, because a "
+         "record counts only when every in-sync replica has it\n"},
         {KAFKA("linger.ms: {a: b}"),
          "c.yaml:6: publishers.kafka.linger.ms: expected a value, found a mapping\n"},
         {KAFKA("create_topics: true"),
