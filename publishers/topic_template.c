@@ -91,10 +91,11 @@ static int check_mqtt(struct text name, struct error *err)
     if (name.data[0] == '$')
         return error_set(err, ERROR_INPUT,
                          "MQTT topics that begin with \"$\" are the broker's own");
-    if (text_has_control(name) || memchr(name.data, '+', name.size) ||
+    if (!text_is_clean(name) || memchr(name.data, '+', name.size) ||
         memchr(name.data, '#', name.size))
         return error_set(err, ERROR_INPUT,
-                         "an MQTT topic to publish on has no '+', '#' or control character");
+                         "an MQTT topic to publish on is UTF-8 without '+', '#', control "
+                         "characters and noncharacters");
     for (size_t i = 0; i < name.size; i++) {
         if (name.data[i] == '/' && level_is_empty)
             break;
@@ -200,8 +201,13 @@ static int check_sample(const struct topic_template *template_, struct error *er
 static struct topic_template *compile(struct text source, enum template_kind kind,
                                       struct error *err)
 {
-    struct topic_template *template_ = calloc(1, sizeof(*template_));
+    struct topic_template *template_;
 
+    if (source.size > 0 && memchr(source.data, '\0', source.size)) {
+        error_set(err, ERROR_CONFIG, "a template has no NUL");
+        return NULL;
+    }
+    template_ = calloc(1, sizeof(*template_));
     if (template_)
         template_->source = text_dup(source);
     if (!template_ || !template_->source) {
@@ -270,9 +276,8 @@ static struct text value_of(enum variable variable, const struct event *event)
 /* A value from the wire is a name within a level, never a level or a wildcard of its own. */
 static bool is_level_name(struct text value)
 {
-    return !text_has_control(value) && value.data[0] != '$' &&
-           !memchr(value.data, '/', value.size) && !memchr(value.data, '+', value.size) &&
-           !memchr(value.data, '#', value.size);
+    return text_is_clean(value) && value.data[0] != '$' && !memchr(value.data, '/', value.size) &&
+           !memchr(value.data, '+', value.size) && !memchr(value.data, '#', value.size);
 }
 
 static int append(char *out, size_t *size, size_t capacity, struct text value, struct error *err)

@@ -2,11 +2,12 @@
  * Topic templates: "close.{object_type}" becomes "close.activity.note", and no value from the wire
  * can choose a topic outside what the template allows.
  *
- * Variables: {account}, {object_type}, {action}, {category}; on MQTT also {lead_id} and
- * {object_id}. On MQTT the dots of an object type become levels. A final Kafka name matches
- * [A-Za-z0-9._-]{1,249}, is not "." or ".." and does not begin with
- * "__"; a final MQTT name has no wildcard, NUL, control character, leading "$" or empty level, at
- * most 1,024 bytes (TRAPS K7, M12).
+ * Variables: {account}, {object_type}, {action}, {category} ("other" outside the catalog); on MQTT
+ * also {lead_id} and {object_id} ("none" when absent). On MQTT the dots of an object type become
+ * levels. A final Kafka name matches [A-Za-z0-9._-]{1,249}, is not "." or ".." and does not begin
+ * with "__"; a final MQTT name is UTF-8 without wildcard, control character, noncharacter, leading
+ * "$" or empty level, at most 1,024 bytes (TRAPS K7, M12). A value that would leave its level is
+ * refused, never changed.
  *
  * Read-only once made: any thread.
  */
@@ -43,8 +44,11 @@ bool topic_template_is_constant(const struct topic_template *template_);
 int topic_template_render(const struct topic_template *template_, const struct event *event,
                           char *out_name, struct error *err);
 
-/* The same rules for a partition key template such as "{object_type}.{action}"; all variables are
- * allowed and any byte may come out. */
+/*
+ * The same syntax for a partition key such as "{object_type}.{action}"; besides {event_id} and
+ * {organization_id}, absent is empty and any byte may come out. Rendering writes no terminator;
+ * -1 when the key does not fit `capacity` bytes.
+ */
 struct topic_template *key_template_compile(struct text source, struct error *err);
 int key_template_render(const struct topic_template *template_, const struct event *event,
                         char *out_key, size_t capacity, size_t *out_size);

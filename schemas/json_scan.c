@@ -126,6 +126,28 @@ bool json_array_next(struct json_cursor *cursor, struct text *out_value)
     return out_value->size > 0;
 }
 
+void json_tokens_begin(struct json_cursor *cursor, struct text json)
+{
+    *cursor = (struct json_cursor){json.data, json.data + json.size};
+}
+
+bool json_tokens_next(struct json_cursor *cursor, struct text *out_token)
+{
+    const char *at = cursor->at;
+
+    while (at < cursor->end &&
+           (*at == ',' || *at == ':' || *at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
+        at++;
+    cursor->at = at;
+    if (at < cursor->end && (*at == '{' || *at == '[' || *at == '}' || *at == ']')) {
+        cursor->at++;
+        *out_token = (struct text){at, 1};
+        return true;
+    }
+    *out_token = take_value(cursor);
+    return out_token->size > 0;
+}
+
 struct text json_document(struct text text)
 {
     const char *end = text.data + text.size;

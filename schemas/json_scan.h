@@ -32,6 +32,13 @@ bool json_object_next(struct json_cursor *cursor, struct text *out_key, struct t
 bool json_array_begin(struct json_cursor *cursor, struct text value);
 bool json_array_next(struct json_cursor *cursor, struct text *out_value);
 
+/*
+ * The next token behind the cursor, whatever the nesting: a bracket or brace, a string with its
+ * quotes, a number or a word. Space, commas and colons are passed over. False at the end.
+ */
+void json_tokens_begin(struct json_cursor *cursor, struct text json);
+bool json_tokens_next(struct json_cursor *cursor, struct text *out_token);
+
 /* The whole value of a document, without the space around it. */
 struct text json_document(struct text text);
 

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,12 +14,11 @@
 #include "schemas/json_reader.h"
 #include "schemas/json_scan.h"
 
-enum { MAX_DIGITS = 400 };
-
 struct writer {
     msgpack_packer packer;
     struct buf *out;
     struct buf scratch;
+    struct buf counts; /* a uint32_t for each object and array, in the order of their beginnings */
 };
 
 static int append(void *data, const char *bytes, size_t size)
@@ -26,137 +27,175 @@ static int append(void *data, const char *bytes, size_t size)
     return 0;
 }
 
-static int pack_text(struct writer *writer, struct text text)
+static uint32_t *count_at(struct writer *writer, size_t index)
+{
+    return (uint32_t *)(void *)writer->counts.data + index;
+}
+
+/*
+ * MessagePack says how many elements follow before they do. Counting all of them in one walk keeps
+ * the work linear: a walk for each object would read the innermost once for every level.
+ */
+static int count_elements(struct writer *writer, struct text json, struct error *err)
+{
+    static const uint32_t none = 0;
+    size_t open[JSON_MAX_DEPTH];
+    size_t depth = 0;
+    struct json_cursor cursor;
+    struct text token;
+
+    json_tokens_begin(&cursor, json);
+    while (json_tokens_next(&cursor, &token)) {
+        char kind = token.data[0];
+
+        if (kind == '}' || kind == ']') {
+            depth -= depth > 0;
+            continue;
+        }
+        if (depth > 0)
+            ++*count_at(writer, open[depth - 1]);
+        if (kind != '{' && kind != '[')
+            continue;
+        if (depth == JSON_MAX_DEPTH)
+            return error_set(err, ERROR_INPUT, "the event is nested deeper than %d levels",
+                             JSON_MAX_DEPTH);
+        open[depth++] = writer->counts.size / sizeof(none);
+        buf_append(&writer->counts, &none, sizeof(none));
+        if (writer->counts.failed)
+            return error_set(err, ERROR_FATAL, "out of memory");
+    }
+    return 0;
+}
+
+static void pack_text(struct writer *writer, struct text text)
 {
     msgpack_pack_str(&writer->packer, text.size);
-    return msgpack_pack_str_body(&writer->packer, text.data, text.size);
+    msgpack_pack_str_body(&writer->packer, text.data, text.size);
 }
 
-static int pack_string(struct writer *writer, struct text inside)
+/* What the scratch could not hold is missing from the output too. */
+static void pack_scratch(struct writer *writer)
 {
-    if (!json_has_escape(inside))
-        return pack_text(writer, inside);
+    if (writer->scratch.failed)
+        writer->out->failed = true;
+    else
+        pack_text(writer, buf_text(&writer->scratch));
+}
+
+static bool pack_string(struct writer *writer, struct text inside)
+{
+    if (!json_has_escape(inside)) {
+        pack_text(writer, inside);
+        return true;
+    }
     buf_clear(&writer->scratch);
     if (!json_unescape(inside, &writer->scratch))
-        return -1;
-    return pack_text(writer, buf_text(&writer->scratch));
-}
-
-/* `digits` is terminated and follows JSON's grammar. */
-static bool pack_integer(struct writer *writer, const char *digits)
-{
-    char *end;
-
-    errno = 0;
-    if (digits[0] == '-') {
-        long long value = strtoll(digits, &end, 10);
-
-        if (errno || *end)
-            return false;
-        msgpack_pack_int64(&writer->packer, value);
-    } else {
-        unsigned long long value = strtoull(digits, &end, 10);
-
-        if (errno || *end)
-            return false;
-        msgpack_pack_uint64(&writer->packer, value);
-    }
+        return false;
+    pack_scratch(writer);
     return true;
 }
 
-static int pack_number(struct writer *writer, struct text number)
+/* False when no integer of 64 bits holds it. `digits` is terminated and follows JSON's grammar. */
+static bool pack_integer(struct writer *writer, const char *digits)
 {
-    char digits[MAX_DIGITS + 1];
-    bool is_integer = !memchr(number.data, '.', number.size) &&
-                      !memchr(number.data, 'e', number.size) &&
-                      !memchr(number.data, 'E', number.size);
-    double value;
+    errno = 0;
+    if (digits[0] == '-') {
+        long long value = strtoll(digits, NULL, 10);
 
-    if (number.size > MAX_DIGITS)
-        return pack_text(writer, number);
-    memcpy(digits, number.data, number.size);
-    digits[number.size] = '\0';
+        if (errno == 0)
+            msgpack_pack_int64(&writer->packer, value);
+    } else {
+        unsigned long long value = strtoull(digits, NULL, 10);
+
+        if (errno == 0)
+            msgpack_pack_uint64(&writer->packer, value);
+    }
+    return errno == 0;
+}
+
+/* False when its size is beyond a double, or it is not zero but nearer to it than any double. */
+static bool pack_double(struct writer *writer, const char *digits)
+{
+    double value = strtod(digits, NULL);
+    bool is_zero = strcspn(digits, "123456789") >= strcspn(digits, "eE");
+
+    if (isinf(value) || (fpclassify(value) == FP_ZERO && !is_zero))
+        return false;
+    msgpack_pack_double(&writer->packer, value);
+    return true;
+}
+
+static void pack_number(struct writer *writer, struct text number)
+{
+    const char *digits;
+    bool is_packed;
+
+    buf_clear(&writer->scratch);
+    buf_append_text(&writer->scratch, number); /* terminated, for the functions of libc */
+    digits = buf_text(&writer->scratch).data;
     /* -0 is a double: an integer has no sign of zero. */
-    if (is_integer && strcmp(digits, "-0") != 0)
-        return pack_integer(writer, digits) ? 0 : pack_text(writer, number);
-    value = strtod(digits, NULL);
-    if (isinf(value))
-        return pack_text(writer, number);
-    return msgpack_pack_double(&writer->packer, value);
+    if (digits[strcspn(digits, ".eE")] || strcmp(digits, "-0") == 0)
+        is_packed = pack_double(writer, digits);
+    else
+        is_packed = pack_integer(writer, digits);
+    if (!is_packed || writer->scratch.failed)
+        pack_scratch(writer);
 }
 
-static int pack_value(struct writer *writer, struct text value, int depth);
-
-static int pack_object(struct writer *writer, struct text object, int depth)
+static bool pack_token(struct writer *writer, struct text token, size_t *container)
 {
-    struct json_cursor cursor;
-    struct text key;
-    struct text value;
-    size_t count = 0;
-
-    json_object_begin(&cursor, object);
-    while (json_object_next(&cursor, &key, &value))
-        count++;
-    msgpack_pack_map(&writer->packer, count);
-    json_object_begin(&cursor, object);
-    while (json_object_next(&cursor, &key, &value)) {
-        if (pack_string(writer, key) < 0 || pack_value(writer, value, depth + 1) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int pack_array(struct writer *writer, struct text array, int depth)
-{
-    struct json_cursor cursor;
-    struct text value;
-    size_t count = 0;
-
-    json_array_begin(&cursor, array);
-    while (json_array_next(&cursor, &value))
-        count++;
-    msgpack_pack_array(&writer->packer, count);
-    json_array_begin(&cursor, array);
-    while (json_array_next(&cursor, &value)) {
-        if (pack_value(writer, value, depth + 1) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int pack_value(struct writer *writer, struct text value, int depth)
-{
-    if (value.size == 0 || depth > JSON_MAX_DEPTH)
-        return -1;
-    switch (value.data[0]) {
-    case '{':
-        return pack_object(writer, value, depth);
+    switch (token.data[0]) {
+    case '{': /* keys and values were counted */
+        msgpack_pack_map(&writer->packer, *count_at(writer, (*container)++) / 2);
+        return true;
     case '[':
-        return pack_array(writer, value, depth);
+        msgpack_pack_array(&writer->packer, *count_at(writer, (*container)++));
+        return true;
+    case '}':
+    case ']':
+        return true;
     case '"':
-        return pack_string(writer, json_string_inside(value));
+        return json_is_string(token) && pack_string(writer, json_string_inside(token));
     case 't':
-        return msgpack_pack_true(&writer->packer);
+        msgpack_pack_true(&writer->packer);
+        return true;
     case 'f':
-        return msgpack_pack_false(&writer->packer);
+        msgpack_pack_false(&writer->packer);
+        return true;
     case 'n':
-        return msgpack_pack_nil(&writer->packer);
+        msgpack_pack_nil(&writer->packer);
+        return true;
     default:
-        return pack_number(writer, value);
+        pack_number(writer, token);
+        return true;
     }
+}
+
+static int pack_tokens(struct writer *writer, struct text json, struct error *err)
+{
+    struct json_cursor cursor;
+    struct text token;
+    size_t container = 0;
+
+    json_tokens_begin(&cursor, json);
+    while (json_tokens_next(&cursor, &token)) {
+        if (!pack_token(writer, token, &container))
+            return error_set(err, ERROR_INPUT, "the event has a string that is not one of JSON");
+    }
+    return 0;
 }
 
 int msgpack_write_json(struct buf *out, struct text json, struct error *err)
 {
     struct writer writer = {.out = out};
-    int rc;
+    int rc = -1;
 
     msgpack_packer_init(&writer.packer, out, append);
-    rc = pack_value(&writer, json, 0);
+    if (count_elements(&writer, json, err) == 0)
+        rc = pack_tokens(&writer, json, err);
+    buf_release(&writer.counts);
     buf_release(&writer.scratch);
-    if (out->failed)
+    if (rc == 0 && out->failed)
         return error_set(err, ERROR_FATAL, "out of memory");
-    if (rc < 0)
-        return error_set(err, ERROR_INPUT, "the event cannot be written as MessagePack");
-    return 0;
+    return rc;
 }
