@@ -41,6 +41,14 @@ const char *webhook_result_name(enum webhook_result result)
     return names[result];
 }
 
+/* The reasons why a signature is none are for the refusals; the metric counts them together. */
+static const char *metric_name(enum webhook_result result)
+{
+    if (result == RESULT_MISSING_SIGNATURE || result == RESULT_MALFORMED_SIGNATURE)
+        result = RESULT_BAD_SIGNATURE;
+    return webhook_result_name(result);
+}
+
 static struct webhook_counters *new_counters(struct webhook *webhook, const char *account)
 {
     struct webhook_counters *counters = alloc_zeroed(1, sizeof(*counters));
@@ -52,8 +60,7 @@ static struct webhook_counters *new_counters(struct webhook *webhook, const char
     for (unsigned i = 0; i < RESULT_COUNT; i++) {
         labels[0] = '\0';
         metrics_label(labels, sizeof(labels), "account", account);
-        metrics_label(labels, sizeof(labels), "result",
-                      webhook_result_name((enum webhook_result)i));
+        metrics_label(labels, sizeof(labels), "result", metric_name((enum webhook_result)i));
         counters->results[i] =
             metrics_get(metrics, METRIC_COUNTER, "webhooks_total",
                         "Requests to the webhook listener, by what became of them.", labels);

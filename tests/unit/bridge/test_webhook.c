@@ -302,13 +302,13 @@ static void refusals_say_nothing_of_their_cause(void **state)
         const char *headers;
         const char *metric;
     } cases[] = {
-        {"/webhooks/main", "", "{account=\"main\",result=\"missing_signature\"} 1\n"},
+        {"/webhooks/main", "", "{account=\"main\",result=\"bad_signature\"} 1\n"},
         {"/webhooks/main", "close-sig-hash: 12\r\nclose-sig-timestamp: 1700000000\r\n",
-         "{account=\"main\",result=\"malformed_signature\"} 1\n"},
+         "{account=\"main\",result=\"bad_signature\"} 2\n"},
         {"/webhooks/main",
          "close-sig-hash: 0000000000000000000000000000000000000000000000000000000000000000\r\n"
          "close-sig-timestamp: 1700000000\r\n",
-         "{account=\"main\",result=\"bad_signature\"} 1\n"},
+         "{account=\"main\",result=\"bad_signature\"} 3\n"},
         {"/webhooks/keyless",
          "close-sig-hash: 0000000000000000000000000000000000000000000000000000000000000000\r\n"
          "close-sig-timestamp: 1700000000\r\n",
@@ -317,7 +317,7 @@ static void refusals_say_nothing_of_their_cause(void **state)
          "close-sig-hash: 0000000000000000000000000000000000000000000000000000000000000000\r\n"
          "close-sig-hash: 0000000000000000000000000000000000000000000000000000000000000000\r\n"
          "close-sig-timestamp: 1700000000\r\n",
-         "{account=\"main\",result=\"missing_signature\"} 2\n"},
+         "{account=\"main\",result=\"bad_signature\"} 4\n"},
     };
     struct probe_answer answer;
 
