@@ -538,8 +538,8 @@ static void publishers_are_checked(void **state)
         {WITH_MQTT("url: 'mqtt://m', password: p"),
          "c.yaml:3: publishers.mqtt.username: is missing; password needs it\n"},
         {WITH_MQTT("url: 'mqtt://m', status_topic: 'a/#'"),
-         "c.yaml:3: publishers.mqtt.status_topic: an MQTT topic to publish on has no "
-         "'+', '#' or control character\n"},
+         "c.yaml:3: publishers.mqtt.status_topic: an MQTT topic to publish on is UTF-8 without "
+         "'+', '#', control characters and noncharacters\n"},
         {WITH_MQTT("url: 'mqtt://m', no_subscribers: never"),
          "c.yaml:3: publishers.mqtt.no_subscribers: never is not one of ok, retry or "
          "dead_letter\n"},
