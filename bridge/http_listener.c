@@ -86,7 +86,8 @@ static int listen_tcp(const struct http_server_options *options, bool is_first, 
     int fd;
 
     snprintf(service, sizeof(service), "%u", (unsigned)*port);
-    snprintf(where, sizeof(where), strchr(options->host, ':') ? "[%s]:%s" : "%s:%s", options->host, service);
+    snprintf(where, sizeof(where), strchr(options->host, ':') ? "[%s]:%s" : "%s:%s", options->host,
+             service);
     rc = getaddrinfo(options->host, service, &hints, &addresses);
     if (rc != 0)
         return error_set(err, ERROR_CONFIG, "cannot listen on %s: %s", where, gai_strerror(rc));

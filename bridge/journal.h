@@ -64,6 +64,13 @@ void journal_visit_cursors(struct journal *journal,
                            void *context);
 
 /*
+ * Forgets a publisher that is configured no more: its cursor, which pins events, and its parked
+ * records. Dead letters stay. ERROR_INPUT when the journal does not know it. Before
+ * journal_start().
+ */
+int journal_drop_publisher(struct journal *journal, const char *publisher, struct error *err);
+
+/*
  * Starts the writer. `on_stored` is called on its thread after each commit with the new events in
  * order; it takes its own references.
  */

@@ -174,6 +174,26 @@ int letters_unpark(struct store *store, struct MDB_txn *txn, const char *publish
     return rc == MDB_NOTFOUND ? 0 : rc; /* it left with an earlier try whose answer was lost */
 }
 
+int letters_drop_parked(struct store *store, struct MDB_txn *txn, const char *publisher)
+{
+    size_t size = strlen(publisher) + 1; /* keys begin with the name and its terminator */
+    MDB_val key = {size, (void *)(uintptr_t)publisher};
+    MDB_cursor *rows;
+    MDB_val value;
+    int rc = mdb_cursor_open(txn, store->db[STORE_PARKED], &rows);
+
+    if (rc != 0)
+        return rc;
+    rc = mdb_cursor_get(rows, &key, &value, MDB_SET_RANGE);
+    while (rc == 0 && key.mv_size > size && memcmp(key.mv_data, publisher, size) == 0) {
+        rc = mdb_cursor_del(rows, 0);
+        if (rc == 0)
+            rc = mdb_cursor_get(rows, &key, &value, MDB_NEXT);
+    }
+    mdb_cursor_close(rows);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *note, uint64_t id,
                  int64_t now_ms)
 {
