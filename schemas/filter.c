@@ -1,16 +1,16 @@
 #include "schemas/filter.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
 #include "schemas/event.h"
+#include "schemas/json_compare.h"
 #include "schemas/json_reader.h"
 #include "schemas/json_scan.h"
 
-enum { MAX_DEPTH = 32, MAX_SIZE = 64 * 1024, MAX_NUMBER = 64 };
+enum { MAX_DEPTH = 32, MAX_SIZE = 64 * 1024 };
 
 enum operator_type {
     OP_EQUALS,
@@ -26,35 +26,52 @@ enum operator_type {
     OP_COUNT
 };
 
-enum needs { NEEDS_NOTHING, NEEDS_VALUE, NEEDS_FILTER, NEEDS_FILTERS, NEEDS_FIELD_AND_FILTER };
+enum member {
+    MEMBER_TYPE,
+    MEMBER_FIELD,
+    MEMBER_VALUE,
+    MEMBER_FILTER,
+    MEMBER_FILTERS,
+    MEMBER_COUNT
+};
+
+static const char *const member_names[MEMBER_COUNT] = {
+    [MEMBER_TYPE] = "type",     [MEMBER_FIELD] = "field",     [MEMBER_VALUE] = "value",
+    [MEMBER_FILTER] = "filter", [MEMBER_FILTERS] = "filters",
+};
+
+/* All members of an operator are required. */
+#define HAS(member) (1u << (member))
 
 static const struct {
     const char *name;
-    enum needs needs;
+    unsigned members; /* besides the type */
+    const char *has;  /* the same for messages */
 } operators[OP_COUNT] = {
-    [OP_EQUALS] = {"equals", NEEDS_VALUE},
-    [OP_NOT_EQUALS] = {"not_equals", NEEDS_VALUE},
-    [OP_IS_NULL] = {"is_null", NEEDS_NOTHING},
-    [OP_NON_NULL] = {"non_null", NEEDS_NOTHING},
-    [OP_CONTAINS] = {"contains", NEEDS_VALUE},
-    [OP_AND] = {"and", NEEDS_FILTERS},
-    [OP_OR] = {"or", NEEDS_FILTERS},
-    [OP_NOT] = {"not", NEEDS_FILTER},
-    [OP_FIELD_ACCESSOR] = {"field_accessor", NEEDS_FIELD_AND_FILTER},
-    [OP_ANY_ARRAY_VALUE] = {"any_array_value", NEEDS_FILTER},
+    [OP_EQUALS] = {"equals", HAS(MEMBER_VALUE), "type and value"},
+    [OP_NOT_EQUALS] = {"not_equals", HAS(MEMBER_VALUE), "type and value"},
+    [OP_IS_NULL] = {"is_null", 0, "only type"},
+    [OP_NON_NULL] = {"non_null", 0, "only type"},
+    [OP_CONTAINS] = {"contains", HAS(MEMBER_VALUE), "type and value"},
+    [OP_AND] = {"and", HAS(MEMBER_FILTERS), "type and filters"},
+    [OP_OR] = {"or", HAS(MEMBER_FILTERS), "type and filters"},
+    [OP_NOT] = {"not", HAS(MEMBER_FILTER), "type and filter"},
+    [OP_FIELD_ACCESSOR] = {"field_accessor", HAS(MEMBER_FIELD) | HAS(MEMBER_FILTER),
+                           "type, field and filter"},
+    [OP_ANY_ARRAY_VALUE] = {"any_array_value", HAS(MEMBER_FILTER), "type and filter"},
 };
 
 struct node {
     enum operator_type type;
-    struct text value; /* JSON, inside the filter's text */
+    struct text value; /* JSON, inside the filter's source */
     char *field;       /* decoded */
     struct node **children;
     size_t child_count;
 };
 
 struct filter {
-    char *json;
-    size_t size;
+    char *source;      /* as it was given */
+    struct buf normal; /* the same, written anew */
     struct node *root;
 };
 
@@ -73,23 +90,22 @@ static void free_node(struct node *node)
 
 /* ---- compiling ---- */
 
-struct members {
-    struct text type;
-    struct text value;
-    struct text filter;
-    struct text filters;
-    struct text field;
-};
-
-static int read_members(struct text json, struct members *members, struct error *err)
+static int name_member(struct text key, enum member *out_member, struct error *err)
 {
-    struct {
-        const char *key;
-        struct text *place;
-    } known[] = {
-        {"type", &members->type},       {"value", &members->value}, {"filter", &members->filter},
-        {"filters", &members->filters}, {"field", &members->field},
-    };
+    for (int i = 0; i < MEMBER_COUNT; i++) {
+        if (json_key_is(key, member_names[i])) {
+            *out_member = (enum member)i;
+            return 0;
+        }
+    }
+    return error_set(err, ERROR_CONFIG,
+                     "a filter has no member \"%.*s\"; it has type, field, value, filter and "
+                     "filters",
+                     (int)(key.size > 40 ? 40 : key.size), key.data);
+}
+
+static int read_members(struct text json, struct text members[MEMBER_COUNT], struct error *err)
+{
     struct json_cursor cursor;
     struct text key;
     struct text value;
@@ -97,16 +113,13 @@ static int read_members(struct text json, struct members *members, struct error 
     if (!json_object_begin(&cursor, json))
         return error_set(err, ERROR_CONFIG, "a filter is a mapping with a type");
     while (json_object_next(&cursor, &key, &value)) {
-        size_t i = 0;
+        enum member member;
 
-        while (i < sizeof(known) / sizeof(known[0]) && !json_key_is(key, known[i].key))
-            i++;
-        if (i == sizeof(known) / sizeof(known[0]))
-            return error_set(err, ERROR_CONFIG,
-                             "a filter has no member \"%.*s\"; it has type, value, filter, filters "
-                             "and field",
-                             (int)(key.size > 40 ? 40 : key.size), key.data);
-        *known[i].place = value;
+        if (name_member(key, &member, err) < 0)
+            return -1;
+        if (members[member].data)
+            return error_set(err, ERROR_CONFIG, "a filter has \"%s\" twice", member_names[member]);
+        members[member] = value;
     }
     return 0;
 }
@@ -150,7 +163,7 @@ static int add_children(struct node *node, struct text filters, int depth, struc
     struct json_cursor cursor;
     struct text filter;
 
-    if (!filters.data || !json_array_begin(&cursor, filters))
+    if (!json_array_begin(&cursor, filters))
         return error_set(err, ERROR_CONFIG, "%s needs filters, a list", operators[node->type].name);
     while (json_array_next(&cursor, &filter)) {
         if (add_child(node, filter, depth, err) < 0)
@@ -166,41 +179,72 @@ static int set_field(struct node *node, struct text field, struct error *err)
 {
     struct buf plain = {0};
 
-    if (!field.data || !json_is_string(field) || field.size == 2)
+    if (!json_is_string(field) || field.size == 2)
         return error_set(err, ERROR_CONFIG, "field_accessor needs a field, the name of a member");
-    if (json_unescape(json_string_inside(field), &plain))
+    if (json_unescape(json_string_inside(field), &plain) && !plain.failed)
         node->field = text_dup(buf_text(&plain));
+    if (node->field && strlen(node->field) != plain.size) {
+        buf_release(&plain);
+        return error_set(err, ERROR_CONFIG, "the field of a field_accessor has no NUL");
+    }
     buf_release(&plain);
     return node->field ? 0 : error_set(err, ERROR_FATAL, "out of memory");
 }
 
-static int fill_node(struct node *node, const struct members *members, int depth, struct error *err)
+static int set_value(struct node *node, struct text value, struct error *err)
 {
-    const char *name = operators[node->type].name;
+    struct json_cursor cursor;
+    struct text token;
+    int depth = 0;
 
-    switch (operators[node->type].needs) {
-    case NEEDS_NOTHING:
-        return 0;
-    case NEEDS_VALUE:
-        node->value = members->value;
-        return members->value.data ? 0 : error_set(err, ERROR_CONFIG, "%s needs a value", name);
-    case NEEDS_FILTERS:
-        return add_children(node, members->filters, depth, err);
-    case NEEDS_FIELD_AND_FILTER:
-        if (set_field(node, members->field, err) < 0)
-            return -1;
-        break;
-    case NEEDS_FILTER:
-        break;
+    json_tokens_begin(&cursor, value);
+    while (json_tokens_next(&cursor, &token)) {
+        depth += *token.data == '[' || *token.data == '{';
+        depth -= *token.data == ']' || *token.data == '}';
+        if (depth > MAX_DEPTH)
+            return error_set(err, ERROR_CONFIG, "the value of %s is nested deeper than %d",
+                             operators[node->type].name, MAX_DEPTH);
     }
-    if (!members->filter.data)
-        return error_set(err, ERROR_CONFIG, "%s needs a filter", name);
-    return add_child(node, members->filter, depth, err);
+    node->value = value;
+    return 0;
+}
+
+/* Members that the operator does not have are mistakes too: they would have no effect. */
+static int check_members(enum operator_type type, const struct text members[MEMBER_COUNT],
+                         struct error *err)
+{
+    const char *name = operators[type].name;
+
+    for (int i = MEMBER_FIELD; i < MEMBER_COUNT; i++) {
+        if (members[i].data && !(operators[type].members & HAS(i)))
+            return error_set(err, ERROR_CONFIG, "%s has no member \"%s\"; it has %s", name,
+                             member_names[i], operators[type].has);
+    }
+    for (int i = MEMBER_FIELD; i < MEMBER_COUNT; i++) {
+        if (!members[i].data && operators[type].members & HAS(i))
+            return error_set(err, ERROR_CONFIG, "%s needs %s%s", name,
+                             i == MEMBER_FILTERS ? "" : "a ", member_names[i]);
+    }
+    return 0;
+}
+
+static int fill_node(struct node *node, const struct text members[MEMBER_COUNT], int depth,
+                     struct error *err)
+{
+    if (check_members(node->type, members, err) < 0)
+        return -1;
+    if (members[MEMBER_FIELD].data && set_field(node, members[MEMBER_FIELD], err) < 0)
+        return -1;
+    if (members[MEMBER_VALUE].data && set_value(node, members[MEMBER_VALUE], err) < 0)
+        return -1;
+    if (members[MEMBER_FILTERS].data)
+        return add_children(node, members[MEMBER_FILTERS], depth, err);
+    return members[MEMBER_FILTER].data ? add_child(node, members[MEMBER_FILTER], depth, err) : 0;
 }
 
 static struct node *compile(struct text json, int depth, struct error *err)
 {
-    struct members members = {0};
+    struct text members[MEMBER_COUNT] = {{NULL, 0}};
     struct node *node;
 
     if (depth > MAX_DEPTH) {
@@ -212,37 +256,127 @@ static struct node *compile(struct text json, int depth, struct error *err)
         error_set(err, ERROR_FATAL, "out of memory");
         return NULL;
     }
-    if (read_members(json, &members, err) < 0 ||
-        find_operator(members.type, &node->type, err) < 0 ||
-        fill_node(node, &members, depth, err) < 0) {
+    if (read_members(json, members, err) < 0 ||
+        find_operator(members[MEMBER_TYPE], &node->type, err) < 0 ||
+        fill_node(node, members, depth, err) < 0) {
         free_node(node);
         return NULL;
     }
     return node;
 }
 
-static int check_text(struct text json, struct error *err)
+/* The verdict on the text without its numbers when one of them is too large for the parser, which
+ * JSON does not mind. */
+static enum json_verdict judge(struct json_reader *reader, struct text json, struct buf *padded)
 {
     static const char padding[JSON_PADDING];
-    struct json_reader *reader = json_reader_new();
-    struct buf padded = {0};
-    enum json_verdict verdict = JSON_NO_MEMORY;
+    enum json_verdict verdict;
 
-    if (json.size > MAX_SIZE) {
-        json_reader_free(reader);
+    buf_append_text(padded, json);
+    buf_append(padded, padding, sizeof(padding));
+    if (padded->failed)
+        return JSON_NO_MEMORY;
+    verdict = json_reader_check(reader, padded->data, json.size);
+    if (verdict != JSON_NUMBER_TOO_LARGE)
+        return verdict;
+    buf_clear(padded);
+    if (!json_blank_numbers(json, padded))
+        return JSON_INVALID;
+    buf_append(padded, padding, sizeof(padding));
+    return padded->failed ? JSON_NO_MEMORY : json_reader_check(reader, padded->data, json.size);
+}
+
+static int check_text(struct text json, struct error *err)
+{
+    struct json_reader *reader;
+    struct buf padded = {0};
+    enum json_verdict verdict;
+
+    if (json.size > MAX_SIZE)
         return error_set(err, ERROR_CONFIG, "a filter has at most %d bytes", MAX_SIZE);
-    }
-    buf_append_text(&padded, json);
-    buf_append(&padded, padding, sizeof(padding));
-    if (reader && !padded.failed)
-        verdict = json_reader_check(reader, padded.data, json.size);
+    reader = json_reader_new();
+    verdict = reader ? judge(reader, json, &padded) : JSON_NO_MEMORY;
     buf_release(&padded);
     json_reader_free(reader);
-    if (verdict == JSON_NO_MEMORY)
+    switch (verdict) {
+    case JSON_VALID:
+        return 0;
+    case JSON_NO_MEMORY:
         return error_set(err, ERROR_FATAL, "out of memory");
-    if (verdict != JSON_VALID)
-        return error_set(err, ERROR_CONFIG, "the filter is not JSON");
-    return 0;
+    case JSON_TOO_DEEP:
+        return error_set(err, ERROR_CONFIG, "filters are nested deeper than %d", MAX_DEPTH);
+    case JSON_INVALID:
+    case JSON_NUMBER_TOO_LARGE:
+        break;
+    }
+    return error_set(err, ERROR_CONFIG, "the filter is not JSON");
+}
+
+/* ---- writing it anew ---- */
+
+static void write_string(struct text string, struct buf *out)
+{
+    struct buf plain = {0};
+
+    json_unescape(json_string_inside(string), &plain);
+    buf_append_json_string(out, buf_text(&plain));
+    out->failed = out->failed || plain.failed;
+    buf_release(&plain);
+}
+
+/* Without space, strings with as few escapes as there can be. */
+static void write_value(struct text value, struct buf *out)
+{
+    const char *end = value.data + value.size;
+
+    for (const char *at = value.data; at < end; at++) {
+        struct text string;
+
+        if (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')
+            continue;
+        if (*at != '"') {
+            buf_append_char(out, *at);
+            continue;
+        }
+        string = json_document((struct text){at, (size_t)(end - at)});
+        write_string(string, out);
+        at += string.size - 1;
+    }
+}
+
+static void write_node(const struct node *node, struct buf *out)
+{
+    unsigned members = operators[node->type].members;
+
+    buf_printf(out, "{\"type\":\"%s\"", operators[node->type].name);
+    if (node->field) {
+        buf_append_string(out, ",\"field\":");
+        buf_append_json_string(out, text_of(node->field));
+    }
+    if (node->value.data) {
+        buf_append_string(out, ",\"value\":");
+        write_value(node->value, out);
+    }
+    if (node->child_count > 0)
+        buf_append_string(out, members & HAS(MEMBER_FILTERS) ? ",\"filters\":[" : ",\"filter\":");
+    for (size_t i = 0; i < node->child_count; i++) {
+        if (i > 0)
+            buf_append_char(out, ',');
+        write_node(node->children[i], out);
+    }
+    buf_append_string(out, members & HAS(MEMBER_FILTERS) ? "]}" : "}");
+}
+
+static int fill_filter(struct filter *filter, struct text json, struct error *err)
+{
+    filter->source = text_dup(json);
+    if (!filter->source)
+        return error_set(err, ERROR_FATAL, "out of memory");
+    filter->root = compile(json_document((struct text){filter->source, json.size}), 0, err);
+    if (!filter->root)
+        return -1;
+    write_node(filter->root, &filter->normal);
+    return filter->normal.failed ? error_set(err, ERROR_FATAL, "out of memory") : 0;
 }
 
 struct filter *filter_compile(struct text json, struct error *err)
@@ -252,16 +386,11 @@ struct filter *filter_compile(struct text json, struct error *err)
     if (check_text(json, err) < 0)
         return NULL;
     filter = calloc(1, sizeof(*filter));
-    if (filter)
-        filter->json = text_dup(json);
-    if (!filter || !filter->json) {
+    if (!filter) {
         error_set(err, ERROR_FATAL, "out of memory");
-        filter_free(filter);
         return NULL;
     }
-    filter->size = json.size;
-    filter->root = compile(json_document((struct text){filter->json, filter->size}), 0, err);
-    if (filter->root)
+    if (fill_filter(filter, json, err) == 0)
         return filter;
     filter_free(filter);
     return NULL;
@@ -272,205 +401,31 @@ void filter_free(struct filter *filter)
     if (!filter)
         return;
     free_node(filter->root);
-    free(filter->json);
+    buf_release(&filter->normal);
+    free(filter->source);
     free(filter);
 }
 
 struct text filter_json(const struct filter *filter)
 {
-    return json_document((struct text){filter->json, filter->size});
+    return buf_text(&filter->normal);
 }
 
 /* ---- evaluating: on JSON that was judged when the event was accepted ---- */
 
-static bool is_number(struct text value)
-{
-    return value.data[0] == '-' || (value.data[0] >= '0' && value.data[0] <= '9');
-}
-
-static bool numbers_equal(struct text a, struct text b)
-{
-    char left[MAX_NUMBER + 1] = "";
-    char right[MAX_NUMBER + 1] = "";
-    double x;
-    double y;
-
-    if (text_equal(a, b))
-        return true;
-    if (a.size > MAX_NUMBER || b.size > MAX_NUMBER)
-        return false;
-    memcpy(left, a.data, a.size);
-    memcpy(right, b.data, b.size);
-    x = strtod(left, NULL);
-    y = strtod(right, NULL);
-    /* Integers that a double cannot tell apart are equal only by their digits. */
-    return !(x < y) && !(x > y) && fabs(x) <= 9007199254740992.0;
-}
-
-/* Appends the decoded bytes of a JSON string. */
-static void decode(struct text string, struct buf *out)
-{
-    json_unescape(json_string_inside(string), out);
-}
-
-static bool strings_equal(struct text a, struct text b)
-{
-    struct buf left = {0};
-    struct buf right = {0};
-    bool equal;
-
-    if (!json_has_escape(a) && !json_has_escape(b))
-        return text_equal(a, b);
-    decode(a, &left);
-    decode(b, &right);
-    equal = text_equal(buf_text(&left), buf_text(&right));
-    buf_release(&left);
-    buf_release(&right);
-    return equal;
-}
-
-static bool values_equal(struct text a, struct text b, int depth);
-
-static bool arrays_equal(struct text a, struct text b, int depth)
-{
-    struct json_cursor left;
-    struct json_cursor right;
-    struct text x;
-    struct text y;
-
-    json_array_begin(&left, a);
-    json_array_begin(&right, b);
-    while (json_array_next(&left, &x)) {
-        if (!json_array_next(&right, &y) || !values_equal(x, y, depth + 1))
-            return false;
-    }
-    return !json_array_next(&right, &y);
-}
-
-static bool find_member(struct text object, const char *name, size_t size, struct text *out_value)
-{
-    struct json_cursor cursor;
-    struct text key;
-    struct text value;
-    char *wanted = text_dup((struct text){name, size});
-    bool found = false;
-
-    if (wanted && json_object_begin(&cursor, object)) {
-        while (!found && json_object_next(&cursor, &key, &value)) {
-            found = json_key_is(key, wanted);
-            if (found)
-                *out_value = value;
-        }
-    }
-    free(wanted);
-    return found;
-}
-
-static size_t count_members(struct text object)
-{
-    struct json_cursor cursor;
-    struct text key;
-    struct text value;
-    size_t count = 0;
-
-    json_object_begin(&cursor, object);
-    while (json_object_next(&cursor, &key, &value))
-        count++;
-    return count;
-}
-
-static bool objects_equal(struct text a, struct text b, int depth)
-{
-    struct json_cursor cursor;
-    struct text key;
-    struct text value;
-    struct text other;
-
-    if (count_members(a) != count_members(b))
-        return false;
-    json_object_begin(&cursor, a);
-    while (json_object_next(&cursor, &key, &value)) {
-        struct buf plain = {0};
-        bool same;
-
-        json_unescape(key, &plain);
-        same = find_member(b, buf_text(&plain).data, plain.size, &other) &&
-               values_equal(value, other, depth + 1);
-        buf_release(&plain);
-        if (!same)
-            return false;
-    }
-    return true;
-}
-
-/* Typed, as JSON values: 1 equals 1.0, "1" does not. */
-static bool values_equal(struct text a, struct text b, int depth)
-{
-    if (depth > JSON_MAX_DEPTH)
-        return false;
-    if (is_number(a) || is_number(b))
-        return is_number(a) && is_number(b) && numbers_equal(a, b);
-    if (a.data[0] != b.data[0])
-        return false;
-    switch (a.data[0]) {
-    case '"':
-        return strings_equal(a, b);
-    case '[':
-        return arrays_equal(a, b, depth);
-    case '{':
-        return objects_equal(a, b, depth);
-    default:
-        return text_equal(a, b);
-    }
-}
-
-static bool string_contains(struct text string, struct text part)
-{
-    struct buf whole = {0};
-    struct buf wanted = {0};
-    bool found;
-
-    decode(string, &whole);
-    decode(part, &wanted);
-    found = wanted.size == 0 ||
-            (whole.size > 0 && memmem(whole.data, whole.size, wanted.data, wanted.size) != NULL);
-    buf_release(&whole);
-    buf_release(&wanted);
-    return found;
-}
-
-static bool contains(struct text value, struct text wanted)
-{
-    struct json_cursor cursor;
-    struct text element;
-
-    if (json_is_string(value))
-        return json_is_string(wanted) && string_contains(value, wanted);
-    if (!json_array_begin(&cursor, value))
-        return false;
-    while (json_array_next(&cursor, &element)) {
-        if (values_equal(element, wanted, 0))
-            return true;
-    }
-    return false;
-}
-
 /* A flat key such as custom.cf_x first, as Close writes custom fields, then one level of the path
  * after the other. */
-static struct text access_field(struct text value, const char *field)
+static bool access_field(struct text value, const char *field, struct text *out_found)
 {
-    struct text found;
-    const char *dot;
+    struct text inner;
 
-    if (value.data[0] != '{')
-        return json_null;
-    if (find_member(value, field, strlen(field), &found))
-        return found;
-    for (dot = strchr(field, '.'); dot; dot = strchr(dot + 1, '.')) {
-        if (find_member(value, field, (size_t)(dot - field), &found))
-            return access_field(found, dot + 1);
+    if (json_find_member(value, text_of(field), out_found))
+        return true;
+    for (const char *dot = strchr(field, '.'); dot; dot = strchr(dot + 1, '.')) {
+        if (json_find_member(value, (struct text){field, (size_t)(dot - field)}, &inner))
+            return access_field(inner, dot + 1, out_found);
     }
-    return json_null;
+    return false;
 }
 
 /* What a filter looks at: the event, and the part of it that most fields are meant of. */
@@ -479,16 +434,17 @@ struct subject {
     struct text data; /* previous_data of a deletion */
 };
 
-/* At the root a field is a member of the event (data, previous_data, user_id ...), or else of its
- * data. */
-static struct text access_root(const struct subject *subject, const char *field)
+/* What is missing is null. At the root a field is a member of the event (data, user_id ...), as
+ * Close reads it, or else of its data. */
+static struct text access_from(const struct subject *subject, struct text value, const char *field)
 {
+    bool is_root = value.data == subject->event.data;
     struct text found;
 
-    if (find_member(subject->event, field, strlen(field), &found))
+    if (access_field(value, field, &found) ||
+        (is_root && access_field(subject->data, field, &found)))
         return found;
-    found = access_field(subject->event, field);
-    return json_is_null(found) ? access_field(subject->data, field) : found;
+    return json_null;
 }
 
 static bool passes(const struct subject *subject, const struct node *node, struct text value);
@@ -521,15 +477,15 @@ static bool passes(const struct subject *subject, const struct node *node, struc
 {
     switch (node->type) {
     case OP_EQUALS:
-        return values_equal(value, node->value, 0);
+        return json_equal(value, node->value);
     case OP_NOT_EQUALS:
-        return !values_equal(value, node->value, 0);
+        return !json_equal(value, node->value);
     case OP_IS_NULL:
         return json_is_null(value);
     case OP_NON_NULL:
         return !json_is_null(value);
     case OP_CONTAINS:
-        return contains(value, node->value);
+        return json_contains(value, node->value);
     case OP_AND:
         return !count_passes(subject, node, value, false);
     case OP_OR:
@@ -537,9 +493,7 @@ static bool passes(const struct subject *subject, const struct node *node, struc
     case OP_NOT:
         return !passes(subject, node->children[0], value);
     case OP_FIELD_ACCESSOR:
-        return passes(subject, node->children[0],
-                      value.data == subject->event.data ? access_root(subject, node->field)
-                                                        : access_field(value, node->field));
+        return passes(subject, node->children[0], access_from(subject, value, node->field));
     case OP_ANY_ARRAY_VALUE:
         return any_passes(subject, node->children[0], value);
     case OP_COUNT:
@@ -551,10 +505,10 @@ static bool passes(const struct subject *subject, const struct node *node, struc
 bool filter_matches(const struct filter *filter, const struct event *event)
 {
     bool is_deletion = text_equal_string(event_text(event, EVENT_ACTION), "deleted");
-    const char *root = is_deletion ? "previous_data" : "data";
-    struct subject subject = {.event = event_text(event, EVENT_OBJECT)};
+    struct subject subject = {.event = event_text(event, EVENT_OBJECT), .data = json_null};
 
-    if (!find_member(subject.event, root, strlen(root), &subject.data))
+    if (event_has(event, EVENT_IS_OPAQUE) || subject.event.size == 0)
         return false;
+    json_find_member(subject.event, text_of(is_deletion ? "previous_data" : "data"), &subject.data);
     return passes(&subject, filter->root, subject.event);
 }

@@ -3,7 +3,10 @@
  * cannot filter.
  *
  * Operators as Close documents them: equals, not_equals, is_null, non_null, contains, and, or, not,
- * field_accessor, any_array_value. It looks at `data` and, for deletions, at `previous_data`.
+ * field_accessor, any_array_value. A field is a flat key such as `custom.cf_x`, or else a path with
+ * dots. The outermost accessor finds members of the event (`user_id`, `changed_fields`, `data`
+ * ...), as at Close, and what the event does not have in its `data`, for deletions in
+ * `previous_data`. A missing field is null. Comparisons are typed: 1 equals 1.0, "1" does not.
  *
  * Threads: a filter is read-only once made: any thread.
  */
@@ -18,15 +21,16 @@ struct error;
 struct event;
 struct filter; /* opaque: defined in filter.c */
 
-/* Compiles a filter from its JSON text. Returns owned (filter_free); NULL: `err` names the operator
- * or field. */
+/* Compiles a filter from its JSON text: at most 64 KiB, 32 levels. Returns owned (filter_free);
+ * NULL: `err` names the operator or member. */
 struct filter *filter_compile(struct text json, struct error *err);
 void filter_free(struct filter *filter);
 
-/* The JSON text it was made from, normalised, for Close's API. Lives as long as the filter. */
+/* The JSON text it was made from, for Close's API, in one spelling: no space, `type` first, no
+ * escape without need. Lives as long as the filter. */
 struct text filter_json(const struct filter *filter);
 
-/* True when the event passes. An event without the data to look at passes no filter. */
+/* True when the event passes. What is not an event (EVENT_IS_OPAQUE) passes no filter. */
 bool filter_matches(const struct filter *filter, const struct event *event);
 
 #endif
