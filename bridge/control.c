@@ -7,150 +7,185 @@
 
 #include "bridge/base/alloc.h"
 #include "bridge/base/buf.h"
-#include "bridge/base/text.h"
-#include "bridge/config.h"
 #include "bridge/http_server.h"
 #include "bridge/metrics.h"
 
-enum {
-    MAX_BODY = 1024 * 1024,
-    MAX_CONNECTIONS = 64,
-    REQUEST_TIMEOUT_MS = 10000,
-    ANSWER_TIMEOUT_MS = 60000,
-    STOP_MS = 500,
-};
+enum { MAX_ROUTES = 64 };
 
 struct control {
     struct control_options options;
-    struct http_server *server;
+    char *token;
+    struct control_route routes[MAX_ROUTES];
+    size_t route_count;
 };
 
-struct route {
-    const char *method;
-    const char *path;
-    bool is_open; /* needs no token */
-    void (*handle)(struct control *control, struct http_request *request);
-};
-
-static void get_health(struct control *control, struct http_request *request)
-{
-    (void)control;
-    http_respond(request, 200, "application/json", text_of("{\"status\":\"ok\"}"));
-}
-
-static void get_readiness(struct control *control, struct http_request *request)
-{
-    struct buf json = {0};
-    bool is_ready = control->options.readiness(control->options.context, &json);
-
-    http_respond(request, is_ready ? 200 : 503, "application/json", buf_text(&json));
-    buf_release(&json);
-}
-
-static void get_metrics(struct control *control, struct http_request *request)
-{
-    struct buf text = {0};
-
-    metrics_render(control->options.metrics, &text);
-    http_respond(request, 200, "text/plain; version=0.0.4; charset=utf-8", buf_text(&text));
-    buf_release(&text);
-}
-
-static const struct route routes[] = {
-    {"GET", "/healthz", true, get_health},
-    {"GET", "/metrics", true, get_metrics},
-    {"GET", "/readyz", true, get_readiness},
-};
-
-static bool has_token(const struct control *control, const struct http_request *request)
-{
-    static const char scheme[] = "Bearer ";
-    const char *token = control->options.config->control.token;
-    struct text given = http_header(request, "authorization", NULL);
-    size_t size = token ? strlen(token) : 0;
-
-    if (!token)
-        return true;
-    return given.size == sizeof(scheme) - 1 + size && text_starts_with(given, scheme) &&
-           CRYPTO_memcmp(given.data + sizeof(scheme) - 1, token, size) == 0;
-}
-
-static bool may_pass(const struct control *control, struct http_request *request, bool is_open)
-{
-    if (http_header(request, "origin", NULL).data) {
-        http_respond_error(request, 403, "forbidden", "requests from browsers are refused");
-        return false;
-    }
-    if (is_open || has_token(control, request))
-        return true;
-    http_add_header(request, "www-authenticate", "Bearer");
-    http_respond_error(request, 401, "unauthorized",
-                       "send the configured control.token as Authorization: Bearer");
-    return false;
-}
-
-static void handle(void *context, struct http_request *request, unsigned loop)
-{
-    struct control *control = context;
-    struct text path = http_path(request);
-    const struct route *found = NULL;
-
-    (void)loop;
-    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        if (!text_equal_string(path, routes[i].path))
-            continue;
-        found = &routes[i];
-        if (text_equal_string(http_method(request), found->method))
-            break;
-    }
-    if (!may_pass(control, request, found && found->is_open))
-        return;
-    if (!found) {
-        http_respond_error(request, 404, "not_found",
-                           "there is no such path on the control listener");
-    } else if (!text_equal_string(http_method(request), found->method)) {
-        http_add_header(request, "allow", found->method);
-        http_respond_error(request, 405, "method_not_allowed", "this path has another method");
-    } else {
-        found->handle(control, request);
-    }
-}
-
-struct control *control_start(const struct control_options *options, struct error *err)
+struct control *control_new(const struct control_options *options)
 {
     struct control *control = alloc_zeroed(1, sizeof(*control));
-    const struct config *config = options->config;
 
     control->options = *options;
-    control->server =
-        http_server_start(&(struct http_server_options){.name = "control",
-                                                        .host = config->control.host,
-                                                        .port = config->control.port,
-                                                        .socket_path = config->control.socket_path,
-                                                        .max_body = MAX_BODY,
-                                                        .threads = 1,
-                                                        .max_connections = MAX_CONNECTIONS,
-                                                        .request_timeout_ms = REQUEST_TIMEOUT_MS,
-                                                        .answer_timeout_ms = ANSWER_TIMEOUT_MS,
-                                                        .clock = options->clock,
-                                                        .handle = handle,
-                                                        .context = control},
-                          err);
-    if (control->server)
-        return control;
-    free(control);
-    return NULL;
+    control->token = options->token ? alloc_string(options->token) : NULL;
+    return control;
 }
 
-const char *control_address(const struct control *control)
-{
-    return http_server_address(control->server);
-}
-
-void control_stop(struct control *control)
+void control_free(struct control *control)
 {
     if (!control)
         return;
-    http_server_stop(control->server, STOP_MS);
+    if (control->token)
+        OPENSSL_cleanse(control->token, strlen(control->token));
+    free(control->token);
     free(control);
+}
+
+void control_add(struct control *control, const struct control_route *route)
+{
+    if (control->route_count == MAX_ROUTES)
+        abort(); /* the routes are a list in the program */
+    control->routes[control->route_count++] = *route;
+}
+
+static void respond_buf(struct http_request *request, int status, const char *content_type,
+                        struct buf *body)
+{
+    if (body->failed)
+        http_respond_error(request, 503, "out_of_memory", "There is no memory for the answer.");
+    else
+        http_respond(request, &(struct http_response){.status = status,
+                                                      .content_type = content_type,
+                                                      .body = buf_text(body)});
+    buf_release(body);
+}
+
+static void respond_health(struct control *control, struct http_request *request)
+{
+    (void)control;
+    http_respond(request, &(struct http_response){.status = 200,
+                                                  .body = {"{\"status\":\"ok\"}", 15},
+                                                  .body_is_static = true});
+}
+
+static void respond_readiness(struct control *control, struct http_request *request)
+{
+    struct buf json = {0};
+    bool is_ready = control->options.readiness(control->options.readiness_context, &json);
+
+    respond_buf(request, is_ready ? 200 : 503, NULL, &json);
+}
+
+static void respond_metrics(struct control *control, struct http_request *request)
+{
+    struct buf out = {0};
+
+    metrics_render(control->options.metrics, &out);
+    respond_buf(request, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
+}
+
+static void refuse_method(struct http_request *request, const char *allowed)
+{
+    static const char body[] =
+        "{\"error\":\"method_not_allowed\",\"message\":\"The path has no such method.\"}";
+
+    http_respond(request, &(struct http_response){.status = 405,
+                                                  .body = {body, sizeof(body) - 1},
+                                                  .body_is_static = true,
+                                                  .headers = {{"allow", allowed}}});
+}
+
+static bool is_open_path(struct control *control, struct http_request *request)
+{
+    static const struct {
+        const char *path;
+        void (*respond)(struct control *control, struct http_request *request);
+    } open_paths[] = {
+        {"/healthz", respond_health},
+        {"/readyz", respond_readiness},
+        {"/metrics", respond_metrics},
+    };
+    struct text path = http_request_path(request);
+    struct text method = http_request_method(request);
+
+    for (size_t i = 0; i < sizeof(open_paths) / sizeof(open_paths[0]); i++) {
+        if (!text_equal_string(path, open_paths[i].path))
+            continue;
+        if (text_equal_string(method, "GET") || text_equal_string(method, "HEAD"))
+            open_paths[i].respond(control, request);
+        else
+            refuse_method(request, "GET, HEAD");
+        return true;
+    }
+    return false;
+}
+
+static bool is_authorized(const struct control *control, const struct http_request *request)
+{
+    static const char scheme[] = "Bearer ";
+    struct text value = http_request_header(request, "authorization", NULL);
+    size_t size = sizeof(scheme) - 1;
+
+    if (!control->token)
+        return true;
+    return value.data && text_starts_with(value, scheme) &&
+           value.size - size == strlen(control->token) &&
+           CRYPTO_memcmp(value.data + size, control->token, value.size - size) == 0;
+}
+
+static void refuse_token(struct http_request *request)
+{
+    static const char body[] = "{\"error\":\"unauthorized\",\"message\":\"The request needs the "
+                               "configured bearer token.\"}";
+
+    http_respond(request, &(struct http_response){.status = 401,
+                                                  .body = {body, sizeof(body) - 1},
+                                                  .body_is_static = true,
+                                                  .headers = {{"www-authenticate", "Bearer"}}});
+}
+
+static void append_allowed(struct buf *allowed, const char *method)
+{
+    if (allowed->size)
+        buf_append_string(allowed, ", ");
+    buf_append_string(allowed, method);
+}
+
+static void dispatch(struct control *control, struct http_request *request)
+{
+    struct buf allowed = {0};
+
+    for (size_t i = 0; i < control->route_count; i++) {
+        const struct control_route *route = &control->routes[i];
+
+        if (!text_equal_string(http_request_path(request), route->path))
+            continue;
+        if (text_equal_string(http_request_method(request), route->method)) {
+            buf_release(&allowed);
+            route->handle(route->context, request);
+            return;
+        }
+        append_allowed(&allowed, route->method);
+    }
+    if (allowed.size)
+        refuse_method(request, allowed.data);
+    else
+        http_respond_error(request, 404, "not_found", "There is nothing at this path.");
+    buf_release(&allowed);
+}
+
+void control_handle(void *context, unsigned thread, struct http_request *request)
+{
+    struct control *control = context;
+    size_t origins;
+
+    (void)thread;
+    http_request_header(request, "origin", &origins);
+    if (origins) {
+        http_respond_error(request, 403, "origin_refused", "Web pages may not call this listener.");
+        return;
+    }
+    if (is_open_path(control, request))
+        return;
+    if (is_authorized(control, request))
+        dispatch(control, request);
+    else
+        refuse_token(request);
 }

@@ -1,9 +1,12 @@
 /*
- * The control listener: health, readiness and metrics, on an address of its own, never on the
- * webhook listener.
+ * The control listener's handler: liveness, readiness, metrics, and a table of routes that the
+ * parts of the daemon add to.
  *
- * /healthz, /readyz and /metrics need no token; all else needs `Authorization: Bearer` when a token
- * is configured. Requests with an Origin header come from a browser and are refused.
+ * /healthz, /readyz and /metrics need no token; all else does, when one is configured. A request
+ * with an Origin header comes from a web page and is refused (CSRF).
+ *
+ * Threads: control_add() before the server starts; handlers run on the listener's thread and must
+ * not block: they defer.
  */
 #ifndef BRIDGE_CONTROL_H
 #define BRIDGE_CONTROL_H
@@ -11,25 +14,32 @@
 #include <stdbool.h>
 
 struct buf;
-struct clock;
-struct config;
 struct control; /* opaque: defined in control.c */
-struct error;
+struct http_request;
 struct metrics;
 
 struct control_options {
-    const struct config *config;
-    struct metrics *metrics;
-    const struct clock *clock;
-    /* Appends a JSON object that says which part is not ready; true when events can be accepted.
-     * Any thread. */
+    const char *token;       /* copied; NULL: none is needed */
+    struct metrics *metrics; /* borrowed */
+    /* Appends a JSON object that says what is ready; true when events can be accepted. */
     bool (*readiness)(void *context, struct buf *json);
+    void *readiness_context;
+};
+
+struct control_route {
+    const char *method; /* borrowed, as is the path */
+    const char *path;   /* exact, without the query */
+    void (*handle)(void *context, struct http_request *request);
     void *context;
 };
 
-/* Starts listening. Borrows what `options` points to. Returns owned (control_stop). */
-struct control *control_start(const struct control_options *options, struct error *err);
-const char *control_address(const struct control *control);
-void control_stop(struct control *control);
+/* Returns owned (control_free), after the server has been freed. */
+struct control *control_new(const struct control_options *options);
+void control_free(struct control *control);
+
+void control_add(struct control *control, const struct control_route *route);
+
+/* For http_server_options: the struct control is the context. */
+void control_handle(void *context, unsigned thread, struct http_request *request);
 
 #endif

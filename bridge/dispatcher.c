@@ -17,6 +17,7 @@
 #include "bridge/lane.h"
 #include "bridge/metrics.h"
 #include "bridge/recent.h"
+#include "bridge/saver.h"
 #include "bridge/topic_map.h"
 #include "publishers/kafka_publisher.h"
 #include "publishers/mqtt_publisher.h"
@@ -122,6 +123,24 @@ static int open_dead_copies(struct dispatcher *dispatcher, struct error *err)
     return 0;
 }
 
+/* At a scrape, on its thread. */
+static void measure(void *context)
+{
+    const struct dispatcher *dispatcher = context;
+
+    for (int p = 0; p < PUBLISHER_COUNT; p++) {
+        if (dispatcher->followers[p])
+            follower_measure(dispatcher->followers[p]);
+    }
+}
+
+static void count_dead(void *context, const char *publisher)
+{
+    const struct dispatcher *dispatcher = context;
+
+    metric_add(saver_dead_letters(dispatcher->options.metrics, publisher), 1);
+}
+
 static int follow_journal(struct dispatcher *dispatcher, struct error *err)
 {
     struct journal_numbers numbers;
@@ -131,6 +150,9 @@ static int follow_journal(struct dispatcher *dispatcher, struct error *err)
     dispatcher->recent = recent_new(numbers.tail);
     dispatcher->reader = journal_reader_open(dispatcher->options.journal, err);
     if (!dispatcher->reader)
+        return -1;
+    metrics_on_scrape(dispatcher->options.metrics, measure, dispatcher);
+    if (journal_visit_dead(dispatcher->reader, count_dead, dispatcher, err) < 0)
         return -1;
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
         if (!dispatcher->lanes[p])
@@ -280,11 +302,8 @@ static bool is_at_rest(const struct dispatcher *dispatcher)
 /* What is done ten times a second, however busy the thread is. */
 static void tick(struct dispatcher *dispatcher, bool readable[PUBLISHER_COUNT])
 {
-    for (int p = 0; p < PUBLISHER_COUNT; p++) {
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
         readable[p] = true; /* publishers have timers, too */
-        if (dispatcher->followers[p])
-            follower_measure(dispatcher->followers[p]);
-    }
     if (dispatcher->dead_copies && !atomic_load(&dispatcher->is_stopping))
         dead_copies_run(dispatcher->dead_copies);
 }

@@ -1,5 +1,6 @@
 #include "bridge/follower.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,11 @@ struct follower {
     struct errand cursor_errand;
     bool is_saving;
     bool is_stopped;
-    int64_t next_save_ms; /* monotonic */
+    bool is_dropping;                 /* said so */
+    int64_t next_save_ms;             /* monotonic */
+    _Atomic uint64_t seen_settled;    /* for follower_measure() */
+    _Atomic int64_t seen_received_ms; /* of the oldest event not yet settled; 0: none taken */
+    struct metric *dropped;
     struct metric *lag_events;
     struct metric *lag_seconds;
 };
@@ -60,6 +65,7 @@ struct follower *follower_open(const struct follower_options *options, struct er
     follower->durable = options->cursor;
     follower->settled = options->cursor;
     follower->next = options->cursor + 1;
+    atomic_init(&follower->seen_settled, options->cursor);
     follower->slots = alloc_zeroed(options->settings->window, sizeof(*follower->slots));
     follower->saver = (struct saver){.journal = options->journal,
                                      .return_to = options->errands,
@@ -67,6 +73,8 @@ struct follower *follower_open(const struct follower_options *options, struct er
                                      .metrics = options->metrics,
                                      .publisher = name};
     metrics_label(labels, sizeof(labels), "publisher", name);
+    follower->dropped = metrics_get(options->metrics, METRIC_COUNTER, "events_dropped_total",
+                                    "Events given up because overflow is drop_oldest.", labels);
     follower->lag_events = metrics_get(options->metrics, METRIC_GAUGE, "publisher_lag_events",
                                        "Events accepted and not yet settled.", labels);
     follower->lag_seconds =
@@ -121,7 +129,9 @@ static void resolve(struct outgoing *outgoing)
 {
     struct follower *follower = outgoing->owner;
 
-    slot_of(follower, outgoing->seq)->unsettled--;
+    if (outgoing->seq >
+        follower->settled) /* else it was dropped meanwhile, and its slot is another's */
+        slot_of(follower, outgoing->seq)->unsettled--;
     follower->on_the_way--;
     outgoing_free(outgoing);
 }
@@ -334,14 +344,64 @@ static void save_cursor(struct follower *follower)
     errand_send(&follower->cursor_errand, follower->options.journal, follower->options.errands);
 }
 
+/* Gives up everything up to `last`, as if it were settled. */
+static void skip_to(struct follower *follower, uint64_t last)
+{
+    for (uint64_t seq = follower->durable + 1; seq <= last && seq < follower->next; seq++) {
+        follower->bytes -= slot_of(follower, seq)->bytes;
+        slot_of(follower, seq)->bytes = 0;
+    }
+    if (last >= follower->next) {
+        memset(follower->slots, 0, follower->options.settings->window * sizeof(*follower->slots));
+        follower->next = last + 1;
+        drop_ahead(follower);
+    }
+    follower->settled = last;
+}
+
+/* A publisher that may lose gives way before the journal is full, so that it never stops the
+ * others. */
+static void make_way(struct follower *follower)
+{
+    struct journal_numbers numbers;
+    uint64_t last;
+
+    if (follower->options.settings->overflow != OVERFLOW_DROP_OLDEST || follower->is_saving)
+        return;
+    journal_numbers(follower->options.journal, &numbers);
+    last = numbers.head + (numbers.tail - numbers.head) / 8;
+    if (numbers.bytes < numbers.max_bytes / 10 * 8 || numbers.tail <= numbers.head ||
+        last <= follower->settled)
+        return;
+    metric_add(follower->dropped, (int64_t)(last - follower->settled));
+    if (!follower->is_dropping)
+        log_warn(
+            "publisher.drops_oldest", log_str("publisher", lane_name(follower->options.lane)),
+            log_i64("events", (int64_t)(last - follower->settled)),
+            log_str("action", "overflow is drop_oldest: the journal keeps its space for others"));
+    follower->is_dropping = true;
+    skip_to(follower, last);
+}
+
+static void show_progress(struct follower *follower)
+{
+    bool is_behind = follower->settled + 1 < follower->next;
+
+    atomic_store(&follower->seen_settled, follower->settled);
+    atomic_store(&follower->seen_received_ms,
+                 is_behind ? slot_of(follower, follower->settled + 1)->received_ms : 0);
+}
+
 void follower_run(struct follower *follower)
 {
     saver_run(&follower->saver);
     take_what_fits(follower);
     advance_settled(follower);
+    make_way(follower);
     save_cursor(follower);
     if (!follower->is_stopped)
         parked_run(follower->parked);
+    show_progress(follower);
 }
 
 void follower_stop(struct follower *follower)
@@ -364,15 +424,16 @@ uint64_t follower_next(const struct follower *follower)
     return follower->next;
 }
 
-void follower_measure(struct follower *follower)
+void follower_measure(const struct follower *follower)
 {
     uint64_t tail = recent_tail(follower->options.recent);
-    uint64_t lag = tail > follower->settled ? tail - follower->settled : 0;
+    uint64_t settled = atomic_load(&follower->seen_settled);
+    int64_t received_ms = atomic_load(&follower->seen_received_ms);
+    uint64_t lag = tail > settled ? tail - settled : 0;
     int64_t age_ms = 0;
 
-    if (lag > 0 && follower->settled + 1 < follower->next)
-        age_ms = clock_wall_ms(follower->options.clock) -
-                 slot_of(follower, follower->settled + 1)->received_ms;
+    if (lag > 0 && received_ms > 0)
+        age_ms = clock_wall_ms(follower->options.clock) - received_ms;
     metric_set(follower->lag_events, (int64_t)lag);
     metric_set(follower->lag_seconds, age_ms > 0 ? age_ms : 0);
 }

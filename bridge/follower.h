@@ -54,7 +54,7 @@ bool follower_is_at_rest(const struct follower *follower);
 /* The first event it still needs. */
 uint64_t follower_next(const struct follower *follower);
 
-/* Sets the lag gauges. */
-void follower_measure(struct follower *follower);
+/* Sets the lag gauges. Any thread. */
+void follower_measure(const struct follower *follower);
 
 #endif

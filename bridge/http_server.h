@@ -1,14 +1,16 @@
 /*
- * An HTTP/1.1 server over h2o's event loops, used for the webhook listener and for the control
- * listener.
+ * A small HTTP/1 server over h2o, used for the webhook listener and the control listener.
  *
- * HTTP/2 is off (TRAPS H2-H6). Connections are bounded and have deadlines on monotonic time of
- * their own; when descriptors run out the listener pauses instead of spinning (H8-H11). Framing
- * that two parsers could read differently is answered 400 and the connection closed before the
- * handler is asked (H12).
+ * Each thread has its own event loop and its own listener (SO_REUSEPORT). A handler answers at once
+ * or defers the request and answers later. HTTP/2 is off (TRAPS H2-H6). Time is measured on the
+ * monotonic clock: h2o's own timers follow the wall clock and would kill or keep connections when
+ * that is set (TRAPS H9).
  *
- * Threads: every loop is a thread; a request is handled on its loop. http_deferred_wake() may be
- * called from any thread.
+ * What the server answers itself, in JSON: 400 framing, 413 body, 431 head, 417 expectation; and in
+ * plain text 400 for what is not HTTP at all. All of these close the connection.
+ *
+ * Threads: handlers, ticks and the functions on requests run on the loop's thread, of which
+ * `thread` is the number; http_resume() may be called from any. The rest is for the owner.
  */
 #ifndef BRIDGE_HTTP_SERVER_H
 #define BRIDGE_HTTP_SERVER_H
@@ -22,88 +24,129 @@
 
 struct clock;
 struct error;
+struct http_loop;    /* opaque: defined in http_internal.h */
 struct http_request; /* opaque: defined in http_internal.h */
 struct http_server;  /* opaque: defined in http_internal.h */
 
 struct http_server_options {
-    const char *name;        /* for threads and the log */
-    const char *host;        /* NULL with a socket */
-    uint16_t port;           /* 0: any free one */
-    const char *socket_path; /* a unix socket, mode 0600; NULL with host and port */
-    const char *certificate; /* NULL: no TLS */
-    const char *key;
-    uint64_t max_body; /* larger: 413 */
-    uint32_t threads;
-    uint32_t max_connections;
-    int64_t request_timeout_ms; /* to send a request, and to read its answer */
-    int64_t answer_timeout_ms;  /* for an answer that was deferred: then 503 */
-    const struct clock *clock;
-    /* Handles a request: responds to it now or defers it. `loop` counts from 0. */
-    void (*handle)(void *context, struct http_request *request, unsigned loop);
-    /* The answer to what h2o or the server itself refuses was sent with `status`. Any loop. May be
-     * NULL. */
-    void (*refused)(void *context, int status);
+    const char *name;            /* of the threads and in errors, such as "webhooks" */
+    const char *host;            /* an address; NULL with a socket_path */
+    uint16_t port;               /* 0: any free one */
+    const char *socket_path;     /* a Unix socket, mode 0600; NULL with a host */
+    const char *tls_certificate; /* PEM files; NULL: plain HTTP */
+    const char *tls_key;
+    unsigned threads;
+    uint64_t max_body;
+    size_t max_head;                      /* 0: 32 KiB */
+    unsigned max_connections;             /* 0: 4096 */
+    unsigned max_connections_per_address; /* 0: no limit of its own; an IPv6 /64 is one address */
+    size_t
+        max_buffered; /* bytes of unfinished requests in all; 0: 512 MiB. Over it the largest go */
+    int64_t request_timeout_ms;  /* for a whole request to come in, and for an idle connection;
+                                    0: 30 s */
+    int64_t response_timeout_ms; /* for the sender to read its answer; 0: 15 s */
+    const struct clock *clock;   /* borrowed */
     void *context;
+    void (*handle)(void *context, unsigned thread, struct http_request *request);
+    /* May be NULL. Told of what the server refused itself; the answer is on its way. `why` is a
+     * word for logs and metrics. */
+    void (*refused)(void *context, unsigned thread, const struct http_request *request, int status,
+                    const char *why);
+    /* May be NULL. At least every 200 ms. */
+    void (*tick)(void *context, unsigned thread);
 };
 
-/* Binds and starts the loops. Copies `options`, borrows what it points to. Returns owned; see
- * http_server_stop(). */
+/* Copies the options, strings included. Returns owned (http_server_free) a server that listens,
+ * NULL on failure. */
 struct http_server *http_server_start(const struct http_server_options *options, struct error *err);
 
-/* "127.0.0.1:8080" or "unix:/path": where it listens. Lives as long as the server. */
-const char *http_server_address(const struct http_server *server);
+/* The port that is listened on; 0 with a Unix socket. */
+uint16_t http_server_port(const struct http_server *server);
 
-/* Closes the listeners. What is in flight goes on; further requests on open connections still reach
- * the handler. */
+/* Open connections, from any thread. */
+unsigned http_server_connections(const struct http_server *server);
+
+/* Reads certificate and key again; connections that exist keep the old one. On failure nothing
+ * changes. */
+int http_server_reload_tls(struct http_server *server, struct error *err);
+
+/* When the certificate ends, in seconds since 1970; 0 without TLS. */
+int64_t http_server_certificate_expiry(const struct http_server *server);
+
+/* Closes the listeners. Connections that exist may still send requests; their answers close them.
+ */
 void http_server_stop_accepting(struct http_server *server);
 
+/* Waits until every request has been answered and every answer written. False: not in time. */
+bool http_server_wait_idle(struct http_server *server, int64_t timeout_ms);
+
 /*
- * Waits at most `timeout_ms` until every answer was sent, closes the connections and ends the
- * loops. h2o's contexts cannot be disposed of safely (TRAPS H15), so their memory stays until the
- * process ends. NULL is a no-op.
+ * Closes every connection and joins the threads. Whatever calls http_resume() must have stopped
+ * before, with every deferred request resumed (a loop waits some seconds for one that was not, then
+ * is abandoned with its memory). NULL is a no-op.
  */
-void http_server_stop(struct http_server *server, int64_t timeout_ms);
+void http_server_free(struct http_server *server);
 
-/* ---- a request, on its loop ---- */
+/* The request, as long as the handler runs or until a deferred one is answered. Texts point into
+ * the connection's buffer. */
+struct text http_request_method(const struct http_request *request);
+struct text http_request_path(const struct http_request *request); /* as sent, without the query */
+struct text http_request_body(const struct http_request *request);
+bool http_request_has_length(const struct http_request *request); /* a length or chunks */
+/* The time it was complete. */
+int64_t http_request_started_us(const struct http_request *request);
 
-struct text http_method(const struct http_request *request);
-struct text http_path(const struct http_request *request); /* without the query */
-struct text http_body(const struct http_request *request);
+/* The value of the header, absent (data NULL) unless it is there exactly once; `name` in lower
+ * case. `out_count` may be NULL. */
+struct text http_request_header(const struct http_request *request, const char *name,
+                                size_t *out_count);
 
-/* The value of a header by its lower-case name; absent when there is none. Sets how often it occurs
- * (may be NULL). */
-struct text http_header(const struct http_request *request, const char *name, size_t *out_count);
+/* The decoded value of a query parameter, the first of that name, in memory of the request. False:
+ * not there, or its escapes are broken. */
+bool http_request_query(struct http_request *request, const char *name, struct text *out_value);
 
-/* True while answers to further requests make no sense: the connection is closed after this one. */
-void http_close_after(struct http_request *request);
+/* The address of the peer without port, or "unix". At most 46 bytes with the terminator. */
+void http_request_peer(const struct http_request *request, char *out_address, size_t capacity);
 
-/* Adds a header to the answer. The texts are copied. */
-void http_add_header(struct http_request *request, const char *name, const char *value);
+struct http_header {
+    const char *name; /* lower case */
+    const char *value;
+};
 
-/* Answers. The body is copied; content_type is a literal. */
-void http_respond(struct http_request *request, int status, const char *content_type,
-                  struct text body);
+struct http_response {
+    int status;
+    const char *content_type; /* NULL: application/json */
+    struct text body;
+    bool body_is_static; /* it outlives the server, so it is not copied */
+    bool close;          /* the connection, after the answer */
+    struct http_header headers[2];
+};
 
-/* Answers {"error":"code","message":"sentence"}. */
+/* Answers. Once for each request. */
+void http_respond(struct http_request *request, const struct http_response *response);
+
+/* {"error": code, "message": message}; both plain ASCII without quotes. */
 void http_respond_error(struct http_request *request, int status, const char *code,
                         const char *message);
 
-/* ---- answering later ---- */
-
-/* Embedded in whatever waits for the answer; owned by the caller until `answer` was called. */
+/* A request that is to be answered later. First member of the handler's own struct. */
 struct http_deferred {
-    struct mailbox_node node;
-    struct http_request *request; /* the server's */
-    struct mailbox *loop;         /* the server's */
-    /* On the loop, once, after http_deferred_wake(). `request` is NULL when the peer is gone or was
-     * answered 503. */
-    void (*answer)(struct http_deferred *self, struct http_request *request);
+    struct mailbox_node node; /* private */
+    struct http_loop *loop;   /* private */
+    /* NULL once the sender has gone or has its answer. Loop's thread only. */
+    struct http_request *request;
+    void (*resumed)(struct http_deferred *self);
 };
 
-/* The handler returns without an answer; `deferred` brings it later. */
-void http_defer(struct http_request *request, struct http_deferred *deferred);
+/*
+ * Puts the request off. Returns `size` zeroed bytes (h2o's memory, which ends the process when
+ * there is none) that live until `resumed` has run, which happens on the loop's thread after
+ * http_resume(). Until then the request may be answered by anything on that thread.
+ */
+struct http_deferred *http_defer(struct http_request *request, size_t size,
+                                 void (*resumed)(struct http_deferred *self));
 
-/* Any thread, once. */
-void http_deferred_wake(struct http_deferred *deferred);
+/* From any thread, exactly once. Never blocks. */
+void http_resume(struct http_deferred *deferred);
 
 #endif

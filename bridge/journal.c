@@ -179,6 +179,27 @@ int journal_open_cursor(struct journal *journal, const char *publisher, uint64_t
     return 0;
 }
 
+int journal_drop_publisher(struct journal *journal, const char *publisher, struct error *err)
+{
+    MDB_val key = {strlen(publisher), (void *)(uintptr_t)publisher};
+    MDB_txn *txn;
+    int rc;
+
+    if (is_of_letters(publisher) || !find_cursor(journal, publisher))
+        return error_set(err, ERROR_INPUT, "the journal knows no publisher %s", publisher);
+    rc = mdb_txn_begin(journal->store.env, NULL, 0, &txn);
+    if (rc == 0) {
+        rc = mdb_del(txn, journal->store.db[STORE_CURSORS], &key, NULL);
+        if (rc == 0)
+            rc = letters_drop_parked(&journal->store, txn, publisher);
+        if (rc == 0)
+            rc = mdb_txn_commit(txn);
+        else
+            mdb_txn_abort(txn);
+    }
+    return rc == 0 ? 0 : store_error(&journal->store, "cannot be written", rc, err);
+}
+
 void journal_visit_cursors(struct journal *journal,
                            void (*visit)(void *context, const char *publisher, uint64_t seq),
                            void *context)

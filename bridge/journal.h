@@ -64,6 +64,13 @@ void journal_visit_cursors(struct journal *journal,
                            void *context);
 
 /*
+ * Forgets a publisher that is configured no more: its cursor, which pins events, and its parked
+ * records. Dead letters stay. ERROR_INPUT when the journal does not know it. Before
+ * journal_start().
+ */
+int journal_drop_publisher(struct journal *journal, const char *publisher, struct error *err);
+
+/*
  * Starts the writer. `on_stored` is called on its thread after each commit with the new events in
  * order; it takes its own references.
  */
@@ -149,6 +156,12 @@ int journal_visit_parked(struct journal_reader *reader,
                          void (*visit)(void *context, const char *publisher, const char *topic,
                                        uint64_t count, int64_t first_ms, const char *reason),
                          void *context, struct error *err);
+
+/* Calls `visit` for every dead letter, with the publisher that it is of. Before the dispatcher
+ * starts. */
+int journal_visit_dead(struct journal_reader *reader,
+                       void (*visit)(void *context, const char *publisher), void *context,
+                       struct error *err);
 
 /* Dead letters in order, after `after_id`. Returns as journal_read(). */
 int journal_read_dead(struct journal_reader *reader, uint64_t after_id, size_t max_count,

@@ -186,6 +186,8 @@ int letters_unpark(struct store *store, struct MDB_txn *txn, const char *publish
                    const char *topic, uint64_t seq, uint32_t nth);
 int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *note, uint64_t id,
                  int64_t now_ms);
+/* Deletes every parked record of a publisher. */
+int letters_drop_parked(struct store *store, struct MDB_txn *txn, const char *publisher);
 uint64_t letters_cost(const struct store *store, const struct note *note);
 
 /* ---- journal_writer.c ---- */

@@ -174,6 +174,26 @@ int letters_unpark(struct store *store, struct MDB_txn *txn, const char *publish
     return rc == MDB_NOTFOUND ? 0 : rc; /* it left with an earlier try whose answer was lost */
 }
 
+int letters_drop_parked(struct store *store, struct MDB_txn *txn, const char *publisher)
+{
+    size_t size = strlen(publisher) + 1; /* keys begin with the name and its terminator */
+    MDB_val key = {size, (void *)(uintptr_t)publisher};
+    MDB_cursor *rows;
+    MDB_val value;
+    int rc = mdb_cursor_open(txn, store->db[STORE_PARKED], &rows);
+
+    if (rc != 0)
+        return rc;
+    rc = mdb_cursor_get(rows, &key, &value, MDB_SET_RANGE);
+    while (rc == 0 && key.mv_size > size && memcmp(key.mv_data, publisher, size) == 0) {
+        rc = mdb_cursor_del(rows, 0);
+        if (rc == 0)
+            rc = mdb_cursor_get(rows, &key, &value, MDB_NEXT);
+    }
+    mdb_cursor_close(rows);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *note, uint64_t id,
                  int64_t now_ms)
 {
@@ -432,4 +452,34 @@ int journal_visit_parked(struct journal_reader *reader, visit_topic *visit, void
     return rc == MDB_NOTFOUND
                ? 0
                : store_error(&journal->store, "its parked records cannot be read", rc, err);
+}
+
+int journal_visit_dead(struct journal_reader *reader,
+                       void (*visit)(void *context, const char *publisher), void *context,
+                       struct error *err)
+{
+    struct journal *journal = reader->journal;
+    MDB_txn *txn = store_begin_read(&journal->store, err);
+    MDB_cursor *rows = NULL;
+    struct letter_head head;
+    struct letter letter;
+    MDB_val key;
+    MDB_val value;
+    int rc;
+
+    if (!txn)
+        return -1;
+    rc = mdb_cursor_open(txn, journal->store.db[STORE_DEAD], &rows);
+    while (rc == 0 && (rc = mdb_cursor_get(rows, &key, &value, MDB_NEXT)) == 0) {
+        if (check_letter(&value, &head) < 0)
+            continue; /* reading the list reports it */
+        copy_head(&letter, &head, (const char *)value.mv_data + sizeof(head));
+        visit(context, letter.publisher);
+    }
+    if (rows)
+        mdb_cursor_close(rows);
+    store_end_read(&journal->store, txn);
+    return rc == MDB_NOTFOUND
+               ? 0
+               : store_error(&journal->store, "its dead letters cannot be read", rc, err);
 }

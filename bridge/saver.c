@@ -8,6 +8,15 @@
 
 enum { RETRY_MS = 1000 };
 
+struct metric *saver_dead_letters(struct metrics *metrics, const char *publisher)
+{
+    char labels[128] = "";
+
+    metrics_label(labels, sizeof(labels), "publisher", publisher);
+    return metrics_get(metrics, METRIC_GAUGE, "dead_letters", "Dead letters that are kept.",
+                       labels);
+}
+
 static void count_dead(const struct saver *saver, const struct note *note)
 {
     char labels[160] = "";
@@ -17,6 +26,7 @@ static void count_dead(const struct saver *saver, const struct note *note)
     metric_add(metrics_get(saver->metrics, METRIC_COUNTER, "events_dead_total",
                            "Records that became dead letters.", labels),
                1);
+    metric_add(saver_dead_letters(saver->metrics, saver->publisher), 1);
     log_warn("record.dead_lettered", log_str("publisher", saver->publisher),
              log_str("topic", note->topic), log_str("reason", note->reason),
              log_i64("seq", (int64_t)note->seq));

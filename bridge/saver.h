@@ -14,6 +14,7 @@
 #include "bridge/journal.h"
 #include "bridge/lane.h"
 
+struct metric;
 struct metrics;
 
 struct saver {
@@ -32,6 +33,10 @@ struct saver {
  */
 void saver_save(struct saver *saver, struct outgoing *outgoing, enum note_kind kind,
                 const char *reason, bool was_parked, void (*saved)(struct outgoing *outgoing));
+
+/* The gauge of dead letters that are kept for a publisher; those of `webhook` are bodies that are
+ * no events. */
+struct metric *saver_dead_letters(struct metrics *metrics, const char *publisher);
 
 /* Tries again what could not be stored. */
 void saver_run(struct saver *saver);

@@ -1,6 +1,7 @@
 #include "bridge/serve.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -16,6 +17,7 @@
 #include "bridge/control.h"
 #include "bridge/delivery.h"
 #include "bridge/dispatcher.h"
+#include "bridge/http_server.h"
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
 #include "bridge/topic_map.h"
@@ -27,6 +29,8 @@ enum {
     ANSWERS_MS = 3000,
     DELIVERIES_MS = 3000,
     MAX_REMOVED = 16,
+    CONTROL_MAX_BODY = 1024 * 1024,
+    CONTROL_CONNECTIONS = 64,
 };
 
 static const char *const publisher_names[PUBLISHER_COUNT] = {"kafka", "mqtt"};
@@ -38,7 +42,9 @@ struct daemon {
     struct journal *journal; /* NULL in broker mode */
     struct dispatcher *dispatcher;
     struct webhook *webhook;
+    struct http_server *webhook_server;
     struct control *control;
+    struct http_server *control_server;
     char removed[MAX_REMOVED]
                 [64]; /* publishers that the journal knows and the configuration does not */
     size_t removed_count;
@@ -199,32 +205,103 @@ static int start_delivery(struct daemon *daemon, struct error *err)
     return dispatcher_start(daemon->dispatcher, err);
 }
 
+static bool is_ready(void *context)
+{
+    return !trouble(context);
+}
+
+static void get_refusals(void *context, struct http_request *request)
+{
+    struct daemon *daemon = context;
+    struct buf json = {0};
+
+    webhook_render_refusals(daemon->webhook, &json);
+    http_respond(request, &(struct http_response){.status = 200, .body = buf_text(&json)});
+    buf_release(&json);
+}
+
+/* Says where a listener is, with the port that "any free one" became. */
+static void log_listener(const char *name, const char *host, const char *socket_path,
+                         const struct http_server *server)
+{
+    char address[160];
+
+    if (socket_path)
+        snprintf(address, sizeof(address), "unix:%s", socket_path);
+    else
+        snprintf(address, sizeof(address), strchr(host, ':') ? "[%s]:%u" : "%s:%u", host,
+                 http_server_port(server));
+    log_info("listener.ready", log_str("listener", name), log_str("address", address));
+}
+
+static int start_control(struct daemon *daemon, struct error *err)
+{
+    const struct config *config = daemon->config;
+
+    daemon->control = control_new(&(struct control_options){.token = config->control.token,
+                                                            .metrics = daemon->metrics,
+                                                            .readiness = readiness,
+                                                            .readiness_context = daemon});
+    control_add(daemon->control,
+                &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
+    daemon->control_server =
+        http_server_start(&(struct http_server_options){.name = "control",
+                                                        .host = config->control.host,
+                                                        .port = config->control.port,
+                                                        .socket_path = config->control.socket_path,
+                                                        .threads = 1,
+                                                        .max_body = CONTROL_MAX_BODY,
+                                                        .max_connections = CONTROL_CONNECTIONS,
+                                                        .clock = daemon->clock,
+                                                        .context = daemon->control,
+                                                        .handle = control_handle},
+                          err);
+    if (!daemon->control_server)
+        return -1;
+    log_listener("control", config->control.host, config->control.socket_path,
+                 daemon->control_server);
+    return 0;
+}
+
+static int start_webhook_server(struct daemon *daemon, struct error *err)
+{
+    const struct config *config = daemon->config;
+
+    daemon->webhook_server = http_server_start(
+        &(struct http_server_options){.name = "webhooks",
+                                      .host = config->listen.host,
+                                      .port = config->listen.port,
+                                      .tls_certificate = config->listen.tls.certificate,
+                                      .tls_key = config->listen.tls.key,
+                                      .threads = config->listen.threads,
+                                      .max_body = config->listen.max_body,
+                                      .clock = daemon->clock,
+                                      .context = daemon->webhook,
+                                      .handle = webhook_handle,
+                                      .refused = webhook_refused,
+                                      .tick = webhook_tick},
+        err);
+    if (!daemon->webhook_server)
+        return -1;
+    log_listener("webhook", config->listen.host, NULL, daemon->webhook_server);
+    return 0;
+}
+
 static int start_listeners(struct daemon *daemon, struct error *err)
 {
-    daemon->control = control_start(&(struct control_options){.config = daemon->config,
-                                                              .metrics = daemon->metrics,
-                                                              .clock = daemon->clock,
-                                                              .readiness = readiness,
-                                                              .context = daemon},
-                                    err);
-    if (!daemon->control)
-        return -1;
-    log_info("listener.ready", log_str("listener", "control"),
-             log_str("address", control_address(daemon->control)));
-    daemon->webhook = webhook_start(
+    daemon->webhook = webhook_new(
         &(struct webhook_options){.config = daemon->config,
+                                  .threads = daemon->config->listen.threads,
+                                  .metrics = daemon->metrics,
                                   .intake = daemon->journal ? journal_intake(daemon->journal)
                                                             : dispatcher_intake(daemon->dispatcher),
-                                  .metrics = daemon->metrics,
                                   .clock = daemon->clock,
-                                  .trouble = trouble,
-                                  .context = daemon},
+                                  .is_ready = is_ready,
+                                  .ready_context = daemon},
         err);
-    if (!daemon->webhook)
+    if (!daemon->webhook || start_control(daemon, err) < 0)
         return -1;
-    log_info("listener.ready", log_str("listener", "webhook"),
-             log_str("address", webhook_address(daemon->webhook)));
-    return 0;
+    return start_webhook_server(daemon, err);
 }
 
 static int start(struct daemon *daemon, struct error *err)
@@ -246,13 +323,20 @@ static void stop(struct daemon *daemon)
 {
     bool all_settled = true;
 
-    webhook_drain(daemon->webhook);
-    webhook_stop(daemon->webhook, ANSWERS_MS);
+    if (daemon->webhook)
+        webhook_drain(daemon->webhook);
+    if (daemon->webhook_server) {
+        http_server_stop_accepting(daemon->webhook_server);
+        http_server_wait_idle(daemon->webhook_server, ANSWERS_MS);
+    }
     if (daemon->dispatcher)
         all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
-    control_stop(daemon->control);
+    http_server_free(daemon->control_server);
+    control_free(daemon->control);
     journal_close(daemon->journal);
-    dispatcher_close(daemon->dispatcher);
+    dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
+    http_server_free(daemon->webhook_server);
+    webhook_free(daemon->webhook);
     metrics_free(daemon->metrics);
     log_info("process.stopped",
              log_str("left", all_settled ? "nothing"

@@ -1,41 +1,68 @@
 /*
- * The webhook listener: POST /webhooks/{account}, and the health path for load balancers.
+ * The webhook listener's handler: POST /webhooks/{account}, and the health path for load balancers.
  *
- * The order of checks is method and path, framing, size, signature, JSON, route: nothing of a body
- * is parsed or logged before its signature was verified.
+ * The order of the checks is fixed: framing and size (http_server), path and method, encoding,
+ * signature, and only then is anything read of the body. An authentic event that some entry of the
+ * topic map takes is handed to the intake, and the answer waits for it; one that no entry takes is
+ * answered "ignored"; an authentic body that is not an event is handed over as an opaque event.
+ * 401 never says what was wrong; refusals.h does.
+ *
+ * Threads: the three callbacks run on the server's loops; everything else on any other thread.
  */
 #ifndef BRIDGE_WEBHOOK_H
 #define BRIDGE_WEBHOOK_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/config.h"
+
+struct buf;
 struct clock;
-struct config;
 struct error;
+struct http_request;
 struct intake;
 struct metrics;
-struct webhook; /* opaque: defined in webhook.c */
+struct webhook; /* opaque: defined in webhook_internal.h */
 
 struct webhook_options {
-    const struct config *config;
+    const struct config *config; /* borrowed until webhook_free() or webhook_reconfigure() */
+    unsigned threads;            /* of the server */
+    struct metrics *metrics;     /* borrowed, like the rest */
     struct intake *intake;
-    struct metrics *metrics;
     const struct clock *clock;
-    /* NULL when events can be accepted, else why not. Any thread. */
-    const char *(*trouble)(void *context);
-    void *context;
+    /* For the health path: whether events can be accepted. Any thread, must not block. */
+    bool (*is_ready)(void *context);
+    void *ready_context;
 };
 
-/* Starts listening. Borrows what `options` points to. Returns owned (webhook_stop). */
-struct webhook *webhook_start(const struct webhook_options *options, struct error *err);
+/* Returns owned (webhook_free, after http_server_free()), NULL on failure. */
+struct webhook *webhook_new(const struct webhook_options *options, struct error *err);
+void webhook_free(struct webhook *webhook);
 
-/* "127.0.0.1:8080" */
-const char *webhook_address(const struct webhook *webhook);
+/* For http_server_options: the struct webhook is the context. */
+void webhook_handle(void *context, unsigned thread, struct http_request *request);
+void webhook_refused(void *context, unsigned thread, const struct http_request *request, int status,
+                     const char *why);
+void webhook_tick(void *context, unsigned thread);
 
-/* Closes the listener; from now on requests on open connections are answered 503. */
+/* From now on every webhook is answered 503 and its connection closed. */
 void webhook_drain(struct webhook *webhook);
 
-/* Waits at most `timeout_ms` for answers in flight, ends the threads. NULL is a no-op. */
-void webhook_stop(struct webhook *webhook, int64_t timeout_ms);
+/*
+ * The keys of subscriptions that an account holds, beside those in its configuration. Copied. In
+ * force with every thread's next tick or request. -1: nothing changed.
+ */
+int webhook_set_keys(struct webhook *webhook, const char *account,
+                     const unsigned char (*keys)[SIGNATURE_KEY_SIZE], size_t key_count,
+                     struct error *err);
+
+/* Takes another configuration; the one before may be freed once this has returned 0. Waits for the
+ * loops, which must be running (or not yet started). -1: the old one stays. */
+int webhook_reconfigure(struct webhook *webhook, const struct config *config, struct error *err);
+
+/* The JSON of GET /control/refusals. */
+void webhook_render_refusals(struct webhook *webhook, struct buf *out);
 
 #endif

@@ -70,6 +70,8 @@ int kafka_message_produce(struct rd_kafka_s *producer, struct rd_kafka_topic_s *
     error = rd_kafka_produceva(producer, parts, sizeof(parts) / sizeof(parts[0]));
     code = rd_kafka_error_code(error);
     if (error) {
+        if (rd_kafka_error_is_fatal(error)) /* its code is that of the cause */
+            code = RD_KAFKA_RESP_ERR__FATAL;
         rd_kafka_headers_destroy(headers); /* taken only on success */
         rd_kafka_error_destroy(error);
     }

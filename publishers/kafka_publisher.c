@@ -408,7 +408,7 @@ static void take_error(struct kafka *kafka, rd_kafka_event_t *event)
     rd_kafka_resp_err_t code = rd_kafka_event_error(event);
     char message[300] = "";
 
-    if (code == RD_KAFKA_RESP_ERR__FATAL) {
+    if (rd_kafka_event_error_is_fatal(event)) { /* its code is that of the cause */
         rd_kafka_fatal_error(kafka->producer, message, sizeof(message));
         end_producer(kafka, message, next_pause_ms(kafka));
         return;

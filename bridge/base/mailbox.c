@@ -58,16 +58,26 @@ void mailbox_init(struct mailbox *mailbox, struct wakeup *wakeup)
     mailbox->wakeup = wakeup;
 }
 
-void mailbox_push(struct mailbox *mailbox, struct mailbox_node *node)
+bool mailbox_add(struct mailbox *mailbox, struct mailbox_node *node)
 {
     struct mailbox_node *newest = atomic_load_explicit(&mailbox->newest, memory_order_relaxed);
 
     do
         node->next = newest;
     while (!atomic_compare_exchange_weak_explicit(&mailbox->newest, &newest, node,
-                                                  memory_order_release, memory_order_relaxed));
-    if (!newest)
+                                                  memory_order_seq_cst, memory_order_relaxed));
+    return newest == NULL;
+}
+
+void mailbox_push(struct mailbox *mailbox, struct mailbox_node *node)
+{
+    if (mailbox_add(mailbox, node))
         wakeup_signal(mailbox->wakeup);
+}
+
+bool mailbox_is_empty(const struct mailbox *mailbox)
+{
+    return atomic_load(&mailbox->newest) == NULL;
 }
 
 struct mailbox_node *mailbox_take(struct mailbox *mailbox)

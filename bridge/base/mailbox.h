@@ -10,6 +10,7 @@
 #define BRIDGE_BASE_MAILBOX_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct error;
@@ -44,6 +45,11 @@ struct mailbox {
 void mailbox_init(struct mailbox *mailbox, struct wakeup *wakeup);
 
 void mailbox_push(struct mailbox *mailbox, struct mailbox_node *node);
+
+/* The same without the wake-up, for receivers that know whether they sleep: true when the mailbox
+ * was empty. */
+bool mailbox_add(struct mailbox *mailbox, struct mailbox_node *node);
+bool mailbox_is_empty(const struct mailbox *mailbox);
 
 /* Takes everything, oldest first, linked by `next`; NULL when there is nothing. Receiver only. */
 struct mailbox_node *mailbox_take(struct mailbox *mailbox);

@@ -21,7 +21,7 @@ SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:exitcode=99",
     "LSAN_OPTIONS": f"suppressions={SUPPORT / 'lsan.supp'}:print_suppressions=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",
-    "TSAN_OPTIONS": "exitcode=99:history_size=5",
+    "TSAN_OPTIONS": f"suppressions={SUPPORT / 'tsan.supp'}:exitcode=99:history_size=5",
 }
 
 

@@ -140,11 +140,13 @@ def test_a_topic_that_does_not_exist_holds_up_no_other(own_kafka, make_bridge, t
 def test_a_record_that_the_topic_cannot_take_is_a_dead_letter_and_others_flow(own_kafka, make_bridge, topic):
     kafka = own_kafka().start()
     kafka.create_topics(topic, max_message_bytes="4000")
+    kafka.stop()  # so that all three wait, and go out in one batch: the broker refuses it as a whole
     bridge = make_bridge(kafka).start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
     small, large, after = (bridge.event(lead_id="lead_1") for _ in range(3))
     large["data"]["description"] = bridge.maker.id("noise", 20000)  # random: compression does not save it
     for event in (small, large, after):
         assert bridge.post_signed(event).json["status"] == "accepted"
+    kafka.start()
     assert [record.event_id for record in kafka.read(topic, count=2)] == [small["id"], after["id"]]
     wait_until(lambda: bridge.metrics().value("events_dead_total", publisher="kafka") == 1, 20, "one dead letter")
     assert bridge.readyz().json["journal"]["dead_letters"] == 1

@@ -19,6 +19,8 @@ _Static_assert(sizeof(mtx_t) >= sizeof(pthread_mutex_t), "a mtx_t holds a pthrea
 _Static_assert(sizeof(cnd_t) >= sizeof(pthread_cond_t), "a cnd_t holds a pthread_cond_t");
 _Static_assert(sizeof(once_flag) >= sizeof(pthread_once_t), "a once_flag holds a pthread_once_t");
 
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): glibc names them __x */
+
 static int result_of(int rc)
 {
     switch (rc) {
@@ -162,3 +164,5 @@ int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex,
     return result_of(
         pthread_cond_timedwait((pthread_cond_t *)condition, (pthread_mutex_t *)mutex, until));
 }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */

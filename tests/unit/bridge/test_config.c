@@ -505,8 +505,8 @@ static void publishers_are_checked(void **state)
          "c.yaml:6: publishers.kafka.windows: librdkafka 2.0.2 has no property of this name; did "
          "you mean window?\n"},
         {KAFKA("acks: 1"),
-         "c.yaml:6: publishers.kafka.acks: this property is the bridge's: it is always all: what "
-         "is acknowledged must be on every in-sync replica\n"},
+         "c.yaml:6: publishers.kafka.acks: remove this property: it is always all, because a "
+         "record counts only when every in-sync replica has it\n"},
         {KAFKA("linger.ms: {a: b}"),
          "c.yaml:6: publishers.kafka.linger.ms: expected a value, found a mapping\n"},
         {KAFKA("create_topics: true"),
@@ -538,8 +538,8 @@ static void publishers_are_checked(void **state)
         {WITH_MQTT("url: 'mqtt://m', password: p"),
          "c.yaml:3: publishers.mqtt.username: is missing; password needs it\n"},
         {WITH_MQTT("url: 'mqtt://m', status_topic: 'a/#'"),
-         "c.yaml:3: publishers.mqtt.status_topic: an MQTT topic to publish on has no "
-         "'+', '#' or control character\n"},
+         "c.yaml:3: publishers.mqtt.status_topic: an MQTT topic to publish on is UTF-8 without "
+         "'+', '#', control characters and noncharacters\n"},
         {WITH_MQTT("url: 'mqtt://m', no_subscribers: never"),
          "c.yaml:3: publishers.mqtt.no_subscribers: never is not one of ok, retry or "
          "dead_letter\n"},

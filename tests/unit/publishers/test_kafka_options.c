@@ -58,7 +58,7 @@ static void each_mistake_names_its_property(void **state)
         const char *part; /* of the message */
     } cases[] = {
         {"no.such.property", "1", "no property of this name"},
-        {"linger.ms", "soon", "linger.ms"},
+        {"linger.ms", "soon", "Invalid value"},
         {"security.protocol", "telnet", "telnet"},
         {"acks", "1", "always all"},
         {"request.required.acks", "-1", "always all"},

@@ -49,6 +49,8 @@ struct bench {
     struct kafka_property properties[8];
     struct event *event;
     struct record *records;
+    rd_kafka_message_t *messages[128]; /* read back */
+    size_t message_count;
     int settled;
     int settled_as[4];
     int ready;
@@ -192,9 +194,11 @@ static void deliver(struct bench *bench, struct record *record)
     int settled = bench->settled;
     int ready = bench->ready;
     enum submit_result result = submit(bench, record);
+    int64_t until = now_ms() + DEADLINE_MS;
 
     while (result == SUBMIT_BUSY) {
         SERVE_UNTIL(bench, bench->ready > ready);
+        assert_true(now_ms() < until);
         ready = bench->ready;
         result = submit(bench, record);
     }
@@ -223,24 +227,33 @@ static rd_kafka_t *open_consumer(struct bench *bench)
     return consumer;
 }
 
-static rd_kafka_message_t *read_message(rd_kafka_t *consumer)
+/* Lives until close_consumer(). */
+static rd_kafka_message_t *read_message(struct bench *bench, rd_kafka_t *consumer)
 {
     int64_t until = now_ms() + DEADLINE_MS;
 
     for (;;) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer, 100);
 
-        if (message && message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+        if (message && message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            bench->messages[bench->message_count++] = message;
             return message;
+        }
         if (message)
             rd_kafka_message_destroy(message);
         assert_true(now_ms() < until);
     }
 }
 
-static void close_consumer(rd_kafka_t *consumer)
+/*
+ * The messages go last: where librdkafka's own thread drops the last reference to the buffer that
+ * they lie in, ThreadSanitizer takes that for a race with our reading.
+ */
+static void close_consumer(struct bench *bench, rd_kafka_t *consumer)
 {
     rd_kafka_consumer_close(consumer);
+    while (bench->message_count > 0)
+        rd_kafka_message_destroy(bench->messages[--bench->message_count]);
     rd_kafka_destroy(consumer);
 }
 
@@ -286,7 +299,7 @@ static void a_record_arrives_with_its_key_headers_value_and_time(void **state)
     deliver(bench, a_record(bench, 1));
     assert_int_equal(bench->records[1].outcome.offset, 1);
     consumer = open_consumer(bench);
-    message = read_message(consumer);
+    message = read_message(bench, consumer);
     assert_bytes(message->payload, message->len, "{\"id\":\"ev_1\"}");
     assert_bytes(message->key, message->key_len, "lead_1");
     assert_int_equal(rd_kafka_message_timestamp(message, &type), 1700000000123);
@@ -297,8 +310,7 @@ static void a_record_arrives_with_its_key_headers_value_and_time(void **state)
     assert_header(message, "ce_type", "com.close.lead.created");
     assert_header(message, "ce_subject", "lead_1");
     assert_header(message, "closebridge_reason", NULL);
-    rd_kafka_message_destroy(message);
-    close_consumer(consumer);
+    close_consumer(bench, consumer);
 }
 
 static void null_keys_and_null_values_stay_null_and_empty_ones_empty(void **state)
@@ -318,15 +330,13 @@ static void null_keys_and_null_values_stay_null_and_empty_ones_empty(void **stat
     deliver(bench, empty);
     assert_int_equal(bench->settled_as[SETTLED_DELIVERED], 2);
     consumer = open_consumer(bench);
-    message = read_message(consumer);
+    message = read_message(bench, consumer);
     assert_null(message->key);
     assert_null(message->payload);
-    rd_kafka_message_destroy(message);
-    message = read_message(consumer);
+    message = read_message(bench, consumer);
     assert_bytes(message->key, message->key_len, "");
     assert_bytes(message->payload, message->len, "");
-    rd_kafka_message_destroy(message);
-    close_consumer(consumer);
+    close_consumer(bench, consumer);
 }
 
 static void structured_mode_has_no_attributes_and_dead_letters_say_why(void **state)
@@ -343,14 +353,13 @@ static void structured_mode_has_no_attributes_and_dead_letters_say_why(void **st
     start(bench);
     deliver(bench, record);
     consumer = open_consumer(bench);
-    message = read_message(consumer);
+    message = read_message(bench, consumer);
     assert_header(message, "content-type", format_content_type(FORMAT_CLOUDEVENTS, false));
     assert_header(message, "ce_id", NULL);
     assert_header(message, "closebridge_reason", "too_large");
     assert_header(message, "closebridge_publisher", "mqtt");
     assert_header(message, "closebridge_topic", "close/lead/created");
-    rd_kafka_message_destroy(message);
-    close_consumer(consumer);
+    close_consumer(bench, consumer);
 }
 
 /* ---- up and down ---- */
@@ -487,11 +496,15 @@ static void a_topic_that_appears_is_used_as_soon_as_it_is_offered_again(void **s
     deliver(bench, record);
     assert_int_equal(record->outcome.as, SETTLED_DESTINATION_FAULT);
     assert_string_equal(record->outcome.reason, "unknown_topic");
-    assert_int_equal(submit(bench, record), SUBMIT_SETTLED); /* from memory, without asking */
+    /* It stays refused, from memory, until every question of the first report is answered. */
+    for (int64_t until = now_ms() + 1000; now_ms() < until; serve(bench)) {
+        assert_int_equal(submit(bench, record), SUBMIT_SETTLED);
+        assert_string_equal(record->outcome.reason, "unknown_topic");
+    }
     rd_kafka_mock_topic_set_error(bench->cluster, "later", RD_KAFKA_RESP_ERR_NO_ERROR);
     appeared = now_ms();
     while (record->outcome.as != SETTLED_DELIVERED) {
-        assert_true(now_ms() - appeared < 10000);
+        assert_true(now_ms() - appeared < 3000);
         assert_string_equal(record->outcome.reason, "unknown_topic");
         serve(bench);
         deliver(bench, record);
@@ -503,22 +516,24 @@ static void a_topic_without_rights_is_tried_again_and_others_flow(void **state)
 {
     struct bench *bench = *state;
     struct record *record = a_record(bench, 0);
-    int64_t allowed;
+    int64_t refused;
 
-    set_property(bench, "topic.metadata.refresh.interval.ms", "600000");
-    rd_kafka_mock_topic_set_error(bench->cluster, "secret",
-                                  RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    set_property(bench, "topic.metadata.refresh.interval.ms", "600000"); /* not by this */
     record->topic = "secret";
     start(bench);
     deliver(bench, record);
+    assert_int_equal(record->outcome.as, SETTLED_DELIVERED);
+    rd_kafka_mock_push_request_errors(bench->cluster, PRODUCE, 1,
+                                      RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    deliver(bench, record);
+    refused = now_ms();
     assert_int_equal(record->outcome.as, SETTLED_DESTINATION_FAULT);
     assert_string_equal(record->outcome.reason, "not_authorized");
     deliver(bench, a_record(bench, 1));
     assert_int_equal(bench->records[1].outcome.as, SETTLED_DELIVERED);
-    rd_kafka_mock_topic_set_error(bench->cluster, "secret", RD_KAFKA_RESP_ERR_NO_ERROR);
-    allowed = now_ms();
     while (record->outcome.as != SETTLED_DELIVERED) {
-        assert_true(now_ms() - allowed < 10000);
+        assert_true(now_ms() - refused < 3000);
+        assert_string_equal(record->outcome.reason, "not_authorized");
         serve(bench);
         deliver(bench, record);
     }
@@ -555,7 +570,11 @@ static void a_fatal_error_gives_every_record_back_and_a_new_producer_works(void 
         began = now_ms();
         accepted = submit_many(bench, 1000);
         assert_true(accepted > 0);
-        SERVE_UNTIL(bench, submit(bench, a_record(bench, accepted)) == SUBMIT_BUSY);
+        for (; accepted < MAX_RECORDS - 1; accepted++) {
+            if (submit(bench, a_record(bench, accepted)) == SUBMIT_BUSY)
+                break;
+            serve(bench);
+        }
         while (bench->settled < accepted) { /* until all are back it takes none */
             assert_int_equal(bench->ready, 0);
             assert_int_equal(submit(bench, &bench->records[accepted]), SUBMIT_BUSY);
@@ -641,11 +660,10 @@ static void the_end_waits_for_reports_without_calling_back(void **state)
     assert_int_equal(bench->settled, 0);
     consumer = open_consumer(bench);
     for (int i = 0; i < 100; i++) {
-        message = read_message(consumer);
+        message = read_message(bench, consumer);
         assert_int_equal(message->offset, i);
-        rd_kafka_message_destroy(message);
     }
-    close_consumer(consumer);
+    close_consumer(bench, consumer);
 }
 
 static void the_end_is_quick_with_a_full_window_and_no_broker(void **state)

@@ -185,6 +185,22 @@ static void clean_text_is_utf8_without_controls_and_noncharacters(void **state)
     assert_true(text_is_clean((struct text){NULL, 0}));
 }
 
+static void a_mailbox_tells_whether_it_was_empty(void **state)
+{
+    struct mailbox mailbox;
+    struct mailbox_node nodes[2];
+
+    (void)state;
+    mailbox_init(&mailbox, NULL);
+    assert_true(mailbox_is_empty(&mailbox));
+    assert_true(mailbox_add(&mailbox, &nodes[0]));
+    assert_false(mailbox_add(&mailbox, &nodes[1]));
+    assert_false(mailbox_is_empty(&mailbox));
+    assert_ptr_equal(mailbox_take(&mailbox), &nodes[0]);
+    assert_ptr_equal(nodes[0].next, &nodes[1]);
+    assert_true(mailbox_is_empty(&mailbox));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +211,7 @@ int main(void)
         cmocka_unit_test(numbers_are_whole_and_fit),
         cmocka_unit_test(hex_is_read_in_either_case_and_exact_length),
         cmocka_unit_test(mailboxes_keep_each_senders_order_and_lose_nothing),
+        cmocka_unit_test(a_mailbox_tells_whether_it_was_empty),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
