@@ -108,13 +108,18 @@ static void check_integer(struct packed *packed, const char *token)
     MUST(strcmp(printed, token) == 0);
 }
 
+static bool is_zero(const char *digits)
+{
+    return strcspn(digits, "123456789") >= strcspn(digits, "eE");
+}
+
 static void check_double(struct packed *packed, const char *token)
 {
     double expected = strtod(token, NULL);
     uint64_t bits;
 
     memcpy(&bits, &expected, sizeof(bits));
-    MUST(isfinite(expected));
+    MUST(isfinite(expected) && (fpclassify(expected) != FP_ZERO || is_zero(token)));
     MUST(peek(packed) == 0xcb);
     packed->at++;
     MUST(read_big_endian(packed, sizeof(bits)) == bits);
@@ -130,8 +135,7 @@ static void check_digits(struct packed *packed, struct text token, const char *d
     if (is_integer)
         MUST(value >= 18446744073709551615.0 || value <= -9223372036854775808.0);
     else
-        MUST(isinf(value) || (fpclassify(value) == FP_ZERO &&
-                              strcspn(digits, "123456789") < strcspn(digits, "eE")));
+        MUST(isinf(value) || (fpclassify(value) == FP_ZERO && !is_zero(digits)));
 }
 
 static void check_number(struct packed *packed, struct text token)

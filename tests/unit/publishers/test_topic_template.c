@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "bridge/base/buf.h"
 #include "bridge/base/error.h"
 #include "publishers/topic_template.h"
 #include "schemas/event.h"
@@ -268,13 +269,14 @@ static void a_template_is_not_cut_at_a_nul(void **state)
 
 static void a_template_with_too_many_parts_is_refused(void **state)
 {
-    char source[33 * 8 + 1] = "";
+    struct buf source = {0};
     struct error err = {0};
 
     (void)state;
     for (int i = 0; i < 33; i++)
-        strcat(source, "{action}");
-    assert_null(topic_template_compile(text_of(source), TOPIC_MQTT, &err));
+        buf_append_string(&source, "{action}");
+    assert_null(topic_template_compile(buf_text(&source), TOPIC_MQTT, &err));
+    buf_release(&source);
     assert_int_equal(err.kind, ERROR_CONFIG);
     assert_non_null(strstr(err.message, "parts"));
 }

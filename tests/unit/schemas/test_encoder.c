@@ -52,17 +52,17 @@ static void assert_text(struct text actual, const char *expected)
 static void formats_have_names_and_content_types(void **state)
 {
     static const struct {
-        enum format format;
         const char *name;
         const char *kafka;
         const char *mqtt;
+        enum format format;
         bool is_binary;
     } cases[] = {
-        {FORMAT_EVENT, "event", "application/json", "application/json", true},
-        {FORMAT_RAW, "raw", "application/json", "application/json", true},
-        {FORMAT_CLOUDEVENTS, "cloudevents", "application/cloudevents+json; charset=UTF-8",
-         "application/cloudevents+json; charset=utf-8", false},
-        {FORMAT_MSGPACK, "msgpack", "application/vnd.msgpack", "application/vnd.msgpack", true},
+        {"event", "application/json", "application/json", FORMAT_EVENT, true},
+        {"raw", "application/json", "application/json", FORMAT_RAW, true},
+        {"cloudevents", "application/cloudevents+json; charset=UTF-8",
+         "application/cloudevents+json; charset=utf-8", FORMAT_CLOUDEVENTS, false},
+        {"msgpack", "application/vnd.msgpack", "application/vnd.msgpack", FORMAT_MSGPACK, true},
     };
 
     (void)state;

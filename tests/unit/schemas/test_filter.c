@@ -368,7 +368,7 @@ static struct filter *nested(size_t depth, const char *begin, const char *middle
 static void depth_and_size_are_bounded(void **state)
 {
     static const char not_[] = "{\"type\":\"not\",\"filter\":";
-    static char large[64 * 1024 + 1];
+    struct buf large = {0};
     struct error err = {0};
     struct filter *filter;
 
@@ -392,13 +392,16 @@ static void depth_and_size_are_bounded(void **state)
     assert_int_equal(err.kind, ERROR_CONFIG);
     assert_non_null(strstr(err.message, "nested"));
 
-    memset(large, ' ', sizeof(large));
-    memcpy(large, EQUALS("1"), strlen(EQUALS("1")));
-    filter = filter_compile((struct text){large, sizeof(large) - 1}, &err);
+    buf_append_string(&large, EQUALS("1"));
+    while (large.size < (size_t)64 * 1024)
+        buf_append_char(&large, ' ');
+    filter = filter_compile(buf_text(&large), &err);
     assert_non_null(filter);
     filter_free(filter);
-    assert_null(filter_compile((struct text){large, sizeof(large)}, &err));
+    buf_append_char(&large, ' ');
+    assert_null(filter_compile(buf_text(&large), &err));
     assert_non_null(strstr(err.message, "65536 bytes"));
+    buf_release(&large);
 }
 
 static void the_text_for_close_is_normal(void **state)

@@ -176,6 +176,23 @@ static void a_reader_survives_large_and_small_texts(void **state)
     free(json);
 }
 
+static void tokens_come_in_their_order(void **state)
+{
+    static const char *const expected[] = {"{",        "\"a,:\"", "[", "1",     "-2e3", "]",
+                                           "\"\\\"\"", "{",       "}", "\"n\"", "null", "}"};
+    struct json_cursor cursor;
+    struct text token;
+
+    (void)state;
+    json_tokens_begin(&cursor, text_of(" {\"a,:\" : [1 ,-2e3], \"\\\"\":{},\n\"n\":null } "));
+    for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+        assert_true(json_tokens_next(&cursor, &token));
+        assert_true(text_equal_string(token, expected[i]));
+    }
+    assert_false(json_tokens_next(&cursor, &token));
+    assert_false(json_tokens_next(&cursor, &token));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -184,6 +201,7 @@ int main(void)
         cmocka_unit_test(both_walks_find_the_bytes_of_a_member),
         cmocka_unit_test(an_empty_object_has_no_members),
         cmocka_unit_test(a_reader_survives_large_and_small_texts),
+        cmocka_unit_test(tokens_come_in_their_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
