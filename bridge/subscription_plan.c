@@ -13,6 +13,7 @@
 
 void subscription_view_release(struct subscription_view *view)
 {
+    free(view->webhook_url);
     subscribed_pairs_release(&view->wanted);
     stored_account_release(&view->stored);
     close_subscriptions_release(&view->listed);
@@ -337,7 +338,7 @@ void subscription_view_assume(struct subscription_view *view, const struct step 
 
 /* ---- words ---- */
 
-static void describe_update(const struct step *step, struct buf *out)
+static void describe_update(const struct step *step, const char *id, struct buf *out)
 {
     const struct {
         bool is_set;
@@ -348,7 +349,7 @@ static void describe_update(const struct step *step, struct buf *out)
                  {step->activates, "active again"}};
     const char *separator = ": ";
 
-    buf_printf(out, "update %s in place, its key stays", step->subscription->id);
+    buf_printf(out, "update %s in place, its key stays", id);
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         if (!parts[i].is_set)
             continue;
@@ -376,7 +377,7 @@ void subscription_step_describe(const struct subscription_view *view, const stru
                    view->wanted.count, view->wanted.count == 1 ? "" : "s");
         break;
     case STEP_UPDATE:
-        describe_update(step, out);
+        describe_update(step, id, out);
         break;
     case STEP_DELETE:
         buf_printf(out, "delete %s", id);

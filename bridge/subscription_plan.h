@@ -27,7 +27,7 @@ enum { CLOSE_SUBSCRIPTIONS_MAX = 40 };
 
 /* Everything a step depends on. The owner changes it as steps are taken. */
 struct subscription_view {
-    const char *webhook_url;
+    char *webhook_url; /* owned, as is the rest; NULL: none */
     bool verify_ssl;
     bool has_configured_keys;
     bool is_explicit; /* somebody asked for this sync */

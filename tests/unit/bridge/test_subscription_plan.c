@@ -76,7 +76,7 @@ static struct subscription_view view_of(const struct scenario *scenario)
 {
     static const unsigned char key[SIGNATURE_KEY_SIZE];
     struct subscription_view view = {
-        .webhook_url = OURS,
+        .webhook_url = alloc_string(OURS),
         .verify_ssl = true,
         .has_configured_keys = scenario->has_configured_keys,
         .is_explicit = scenario->is_explicit,
