@@ -42,7 +42,8 @@ struct close_api {
     CURLM *multi;
     CURL *easy;
     atomic_bool is_interrupted;
-    int64_t finish_by_ms; /* 0: no bound but a call's own */
+    int64_t call_limit_ms; /* 0: as in the options */
+    int64_t finish_by_ms;  /* 0: no bound but a call's own */
     bool has_skew;
     int64_t skew_ms;
 };
@@ -109,6 +110,11 @@ void close_answer_release(struct close_answer *answer)
         OPENSSL_cleanse(answer->body.data, answer->body.capacity);
     buf_release(&answer->body);
     answer->status = 0;
+}
+
+void close_api_limit_calls(struct close_api *api, int64_t timeout_ms)
+{
+    api->call_limit_ms = timeout_ms;
 }
 
 void close_api_interrupt(struct close_api *api)
@@ -469,7 +475,8 @@ int close_api_ask(struct close_api *api, struct close_access *access,
                         .answer = out_answer,
                         .is_https = strncmp(access->url, "https://", 8) == 0,
                         .code = CURLE_ABORTED_BY_CALLBACK,
-                        .end_ms = now_ms + api->options.call_timeout_ms};
+                        .end_ms =
+                            now_ms + or_default(api->call_limit_ms, api->options.call_timeout_ms)};
     struct curl_slist *headers = curl_slist_append(NULL, "content-type: application/json");
     struct buf url = {0};
     int rc;

@@ -75,6 +75,9 @@ int close_api_ask(struct close_api *api, struct close_access *access,
 
 void close_answer_release(struct close_answer *answer);
 
+/* Bounds the calls that follow; 0: as in the options. */
+void close_api_limit_calls(struct close_api *api, int64_t timeout_ms);
+
 /* From any thread: the call that is under way, its pauses included, and all later ones fail at
  * once. */
 void close_api_interrupt(struct close_api *api);

@@ -281,7 +281,7 @@ void key_store_close(struct key_store *store)
 
 size_t key_store_count(const struct key_store *store)
 {
-    return store->count;
+    return store ? store->count : 0;
 }
 
 const struct stored_account *key_store_at(const struct key_store *store, size_t index)
@@ -300,9 +300,9 @@ static size_t index_of(const struct key_store *store, const char *account)
 
 const struct stored_account *key_store_find(const struct key_store *store, const char *account)
 {
-    size_t i = index_of(store, account);
+    size_t i = store ? index_of(store, account) : 0;
 
-    return i < store->count ? &store->records[i] : NULL;
+    return store && i < store->count ? &store->records[i] : NULL;
 }
 
 /* Saves `records`, which then take the place of those before; the one that is not taken over is

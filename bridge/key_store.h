@@ -34,6 +34,7 @@ void key_store_close(struct key_store *store);
 /* Whether the file is there. */
 bool key_store_exists(const char *journal_path);
 
+/* A store that is NULL is empty. */
 size_t key_store_count(const struct key_store *store);
 const struct stored_account *key_store_at(const struct key_store *store, size_t index);
 
