@@ -4,6 +4,7 @@ import re
 import pytest
 
 from tests.e2e.bridge import BINARY, Bridge
+from tests.peers.close_server import CloseServer
 from tests.peers.kafka import Kafka
 from tests.peers.mosquitto import Mosquitto
 
@@ -99,3 +100,23 @@ def bridge(make_bridge, kafka):
 def payload():
     """payload(name): the bytes of a file of tests/data/payloads."""
     return lambda name: (PAYLOADS / name).read_bytes()
+
+
+@pytest.fixture
+def make_close_server():
+    """make_close_server(**behaviour): a simulator of Close with its REST API, running."""
+    made = []
+
+    def make(**behaviour):
+        made.append(CloseServer(**behaviour))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def close_server(make_close_server):
+    """One with the behaviour that was recorded or is documented; a test changes it through close_server.behaviour."""
+    return make_close_server()

@@ -17,8 +17,10 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, key_of=lambda subscription: KEY):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.key_of = key_of  # by the id of the subscription
+        self.answers_always = None  # a status
         self.statuses = collections.defaultdict(list)  # event id: answers to give before 200
         self.received = []
         self.lock = threading.Lock()
@@ -30,11 +32,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         data = self.headers["close-sig-timestamp"].encode() + body
-        wanted = hmac.new(bytearray.fromhex(KEY), data, hashlib.sha256).hexdigest()
+        key = self.server.key_of(json.loads(body)["subscription_id"])
+        wanted = hmac.new(bytearray.fromhex(key), data, hashlib.sha256).hexdigest()
         with self.server.lock:
             self.server.received.append((dict(self.headers), body, wanted == self.headers["close-sig-hash"]))
             waiting = self.server.statuses[json.loads(body)["event"]["id"]]
-            status = waiting.pop(0) if waiting else 200
+            status = self.server.answers_always or (waiting.pop(0) if waiting else 200)
         answer = b'{"status":"accepted"}'
         self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
@@ -48,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver():
     server = Receiver()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
