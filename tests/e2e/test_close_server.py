@@ -1,80 +1,11 @@
 """The simulator of Close's REST API, held against the answers that were recorded or are documented."""
-import base64
 import http.client
-import json
-import pathlib
 import socket
-import threading
-import urllib.parse
 
 import pytest
 
-from tests.e2e.test_peers import Receiver
-from tests.peers.close_simulator import sign
+from tests.e2e.close_client import HOOK, Client, created, recorded, same_shape
 from tests.peers.process import wait_until
-
-RECORDED = pathlib.Path(__file__).resolve().parents[1] / "data" / "close_rest"
-HOOK = "https://hooks.example.com/webhooks/main"
-
-
-def recorded(name):
-    return json.loads((RECORDED / name).read_text())
-
-
-class Client:
-    """Asks as a bridge does."""
-
-    def __init__(self, server, key=None, token=None):
-        self.server = server
-        self.authorization = f"Bearer {token}" if token else (
-            "Basic " + base64.b64encode(f"{key or server.api_key}:".encode()).decode())
-
-    def __call__(self, method, path, body=None, headers=None, timeout=5):
-        """(status, headers, JSON)"""
-        url = urllib.parse.urlsplit(self.server.url)
-        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=timeout)
-        sent = {"Authorization": self.authorization, "Content-Type": "application/json", **(headers or {})}
-        try:
-            connection.request(method, url.path + path, None if body is None else json.dumps(body), sent)
-            response = connection.getresponse()
-            data = response.read()
-            self.raw = data
-            return response.status, {name.lower(): value for name, value in response.getheaders()}, json.loads(data)
-        finally:
-            connection.close()
-
-
-@pytest.fixture
-def ask(close_server):
-    return Client(close_server)
-
-
-@pytest.fixture
-def receiver(close_server):
-    """Where https://hooks.example.com leads to."""
-    server = Receiver(key_of=lambda subscription: close_server.subscriptions.by_id[subscription].key)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    close_server.routes["https://hooks.example.com"] = f"http://127.0.0.1:{server.server_port}"
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def created(ask, url=HOOK, pairs=(("lead", "created"),), **members):
-    status, _, body = ask("POST", "/webhook/", {"url": url, "events": [
-        {"object_type": kind, "action": action} for kind, action in pairs], **members})
-    assert status == 201, body
-    return body
-
-
-def same_shape(ours, theirs):
-    """The same members in the same order, of the same kinds."""
-    assert list(ours) == list(theirs)
-    for name, value in theirs.items():
-        if value is not None and ours[name] is not None:
-            assert type(ours[name]) is type(value), name
-        if isinstance(value, str) and name != "url":
-            assert len(ours[name]) == len(value), name
 
 
 # ---- subscriptions ----
@@ -90,11 +21,11 @@ def test_a_created_subscription_looks_as_recorded(ask):
     assert len(bytes.fromhex(body["signature_key"])) == 32
 
 
-def test_the_list_has_no_keys_and_looks_as_recorded(close_server, ask, receiver):
+def test_the_list_has_no_keys_and_looks_as_recorded(close_server, ask, hook):
     wanted = recorded("recorded-GET-webhook-list.json")
     mine = created(ask, pairs=[("lead", "created"), ("contact", "updated")])
     event = close_server.maker.event("lead", "created")
-    receiver.statuses[event["id"]] = [404]
+    hook.statuses[event["id"]] = [404]
     close_server.emit(event)
     close_server.delivery.wait_idle()
     status, _, body = ask("GET", "/webhook/")
@@ -313,132 +244,3 @@ def test_a_touched_foreign_subscription_is_noticed(close_server, ask):
     ask("PUT", f"/webhook/{first}/", {"verify_ssl": False})
     with pytest.raises(AssertionError):
         close_server.check_foreign()
-
-
-# ---- deliveries ----
-
-def test_only_subscribed_pairs_are_delivered_signed_with_the_key_of_the_subscription(close_server, ask, receiver):
-    first = created(ask, pairs=[("lead", "created")])
-    second = created(ask, pairs=[("lead", "created"), ("contact", "deleted")])
-    events = [close_server.emit(object_type=kind, action=action)
-              for kind, action in (("lead", "created"), ("contact", "deleted"), ("contact", "created"))]
-    close_server.delivery.wait_idle()
-    got = sorted((json.loads(body)["subscription_id"], json.loads(body)["event"]["id"]) for _, body, _ in receiver.received)
-    assert got == sorted([(first["id"], events[0]["id"]), (second["id"], events[0]["id"]), (second["id"], events[1]["id"])])
-    assert all(is_signed for _, _, is_signed in receiver.received)
-    assert first["signature_key"] != second["signature_key"]
-    assert close_server.accepted() == {events[0]["id"], events[1]["id"]}
-
-
-def test_the_signature_is_over_the_time_of_close(close_server, ask, receiver):
-    close_server.behaviour.clock_skew = -1000
-    mine = created(ask)
-    close_server.emit()
-    close_server.delivery.wait_idle()
-    [(headers, body, _)] = receiver.received
-    assert headers["Close-Sig-Hash"] == sign(mine["signature_key"], headers["Close-Sig-Timestamp"], body)
-    assert abs(int(headers["Close-Sig-Timestamp"]) - close_server.now()) < 60
-
-
-@pytest.mark.parametrize("extra_filter, ids", [
-    ({"type": "field_accessor", "field": "user_id", "filter": {"type": "equals", "value": "user_1"}}, ["a"]),
-    ({"type": "field_accessor", "field": "user_id", "filter": {"type": "not_equals", "value": "user_1"}}, ["b", "c"]),
-    ({"type": "field_accessor", "field": "user_id", "filter": {"type": "is_null"}}, ["c"]),
-    ({"type": "field_accessor", "field": "user_id", "filter": {"type": "non_null"}}, ["a", "b"]),
-    ({"type": "field_accessor", "field": "changed_fields", "filter": {"type": "contains", "value": "name"}}, ["b"]),
-    ({"type": "field_accessor", "field": "user_id", "filter": {"type": "contains", "value": "er_2"}}, ["b"]),
-    ({"type": "not", "filter": {"type": "field_accessor", "field": "user_id", "filter": {"type": "is_null"}}}, ["a", "b"]),
-    ({"type": "or", "filters": [
-        {"type": "field_accessor", "field": "id", "filter": {"type": "equals", "value": "ev_a"}},
-        {"type": "and", "filters": [
-            {"type": "field_accessor", "field": "id", "filter": {"type": "non_null"}},
-            {"type": "field_accessor", "field": "user_id", "filter": {"type": "is_null"}}]}]}, ["a", "c"]),
-    ({"type": "field_accessor", "field": "data", "filter": {
-        "type": "field_accessor", "field": "tags", "filter": {
-            "type": "any_array_value", "filter": {"type": "equals", "value": 2}}}}, ["b"]),
-])
-def test_a_filter_selects(close_server, receiver, extra_filter, ids):
-    close_server.subscriptions.create(close_server.credentials[close_server.api_key], {"url": HOOK, "events": [
-        {"object_type": "lead", "action": "updated", "extra_filter": extra_filter}]})
-    make = close_server.maker.event
-    close_server.emit(make("lead", "updated", event_id="ev_a", user_id="user_1", changed_fields=["status_id"], data={}))
-    close_server.emit(make("lead", "updated", event_id="ev_b", user_id="user_2", changed_fields=["name"], data={"tags": [1, 2.0]}))
-    close_server.emit(make("lead", "updated", event_id="ev_c", user_id=None, changed_fields=[], data={"tags": True}))
-    close_server.delivery.wait_idle()
-    assert sorted(json.loads(body)["event"]["id"] for _, body, _ in receiver.received) == ["ev_" + name for name in ids]
-
-
-def test_a_failing_delivery_does_not_hold_up_others_and_is_repeated(close_server, ask, receiver):
-    close_server.behaviour.retry_scale = 0.01  # the first retry after 0.6 s
-    created(ask)
-    stuck = close_server.maker.event()
-    receiver.statuses[stuck["id"]] = [503]
-    close_server.emit(stuck)
-    others = [close_server.emit()["id"] for _ in range(20)]
-    close_server.delivery.wait_idle()
-    got = [json.loads(body)["event"]["id"] for _, body, _ in receiver.received]
-    assert sorted(got) == sorted(others + [stuck["id"]] * 2)
-    assert got[-1] == stuck["id"]
-
-
-def test_three_days_of_failures_pause_it_and_clear_its_queue_until_it_is_activated(close_server, ask, receiver):
-    mine = created(ask)
-    close_server.behaviour.pause_after = 300  # 0.3 s
-    receiver.answers_always = 500
-    for _ in range(10):
-        close_server.emit()
-    wait_until(lambda: not close_server.own(HOOK)[0].is_active, 10, "it is paused")
-    close_server.delivery.wait_idle()
-    _, _, paused = ask("GET", f"/webhook/{mine['id']}/")
-    assert (paused["status"], paused["pause_reason"]) == ("paused", "failing")
-    receiver.answers_always = None
-    close_server.emit()
-    assert ask("PUT", f"/webhook/{mine['id']}/", {"status": "active"})[0] == 200
-    last = close_server.emit()
-    close_server.delivery.wait_idle()
-    assert close_server.accepted() == {last["id"]}, "what was queued, and what happened meanwhile, never comes"
-
-
-def test_a_backlog_that_is_too_long_pauses_it(close_server, ask, receiver):
-    created(ask)
-    close_server.behaviour.pause_backlog = 50
-    receiver.answers_always = 500
-    for _ in range(60):
-        close_server.emit()
-    [mine] = close_server.own(HOOK)
-    assert (mine.is_active, close_server.delivery.pending) == (False, 0)
-
-
-def test_a_deleted_subscription_gets_nothing_more(close_server, ask, receiver):
-    mine = created(ask)
-    receiver.answers_always = 500
-    close_server.emit()
-    wait_until(lambda: receiver.received, 5, "the first attempt")
-    ask("DELETE", f"/webhook/{mine['id']}/")
-    close_server.delivery.wait_idle()
-    close_server.emit()
-    assert close_server.delivery.pending == 0
-
-
-def test_updates_come_after_the_consolidation_delay(close_server, ask, receiver):
-    created(ask, pairs=[("lead", "created"), ("lead", "updated")])
-    close_server.behaviour.consolidation_delay = 0.5
-    late, early = close_server.emit(action="updated"), close_server.emit(action="created")
-    close_server.delivery.wait_idle()
-    assert [json.loads(body)["event"]["id"] for _, body, _ in receiver.received] == [early["id"], late["id"]]
-
-
-def test_a_url_that_leads_off_this_machine_is_never_asked(close_server, ask):
-    created(ask, url="https://example.com/")
-    close_server.behaviour.pause_after = 200
-    close_server.emit()
-    wait_until(lambda: not close_server.own()[0].is_active, 10, "it is paused")
-    assert close_server.own()[0].latest_error == "Exception name: ConnectionError"
-
-
-def test_it_keeps_sending_on_request(close_server, ask, receiver):
-    created(ask)
-    with close_server.sending(rate=500) as sending:
-        wait_until(lambda: len(sending.events) >= 100, 10, "a hundred are sent")
-    close_server.delivery.wait_idle()
-    assert close_server.accepted() == {event["id"] for event in sending.events}

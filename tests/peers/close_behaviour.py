@@ -36,5 +36,11 @@ class Behaviour:
 
     ca_file: str = None  # what Close trusts when verify_ssl is true; None: the machine's
 
+    # ---- the Event Log ----
+    log_spelling: str = "webhook"  # how the log spells what the webhook has: not known; "documented" or "older" otherwise
+    log_retention: float = 30 * 24 * 3600.0
+    data_for_others: float = 3600.0  # so long a key that is not an admin's sees data and previous_data
+    cursor_lifetime: float = None  # seconds: not known; None: cursors do not expire by themselves
+
     # ---- the clock ----
     clock_skew: float = 0.0  # seconds by which Close's clock is ahead of ours

@@ -43,7 +43,8 @@ class DeliveryEngine:
         self.now = now
         self.outcomes = []  # of every attempt
         self.condition = threading.Condition()
-        self.due = []  # heap of (monotonic time, number, Delivery)
+        self.due = []  # heap of (monotonic time, number, Delivery or function)
+        self.scheduled = 0  # functions in it
         self.held = collections.defaultdict(list)  # by id: of subscriptions that were paused by the API
         self.generations = collections.Counter()  # by id
         self.backlog = collections.Counter()  # by id: queued and in flight
@@ -64,24 +65,30 @@ class DeliveryEngine:
 
     # ---- the queue ----
 
-    def queue(self, event, delay=0.0):
-        """For every subscription that is active and wants it, now. Returns those."""
-        takers = [one for one in self.subscriptions.takers(event) if not one.is_foreign]
-        for subscription in takers:
+    def queue(self, event):
+        """For every subscription that is active and wants it, now."""
+        for subscription in self.subscriptions.takers(event):
+            if subscription.is_foreign:
+                continue
             body = json.dumps({"subscription_id": subscription.id, "event": event}).encode()
             with self.condition:
                 delivery = Delivery(subscription, event, body, self.generations[subscription.id])
                 self.backlog[subscription.id] += 1
-                self._push(delivery, delay)
+                self._push(delivery, 0.0)
                 is_too_long = self.backlog[subscription.id] > self.behaviour.pause_backlog
             if is_too_long:
                 self.subscriptions.pause(subscription.id)
-        return takers
+
+    def later(self, delay, action):
+        """Calls action() after `delay` seconds on one of the threads."""
+        with self.condition:
+            self.scheduled += 1
+            self._push(action, delay)
 
     @property
     def pending(self):
         with self.condition:
-            return sum(self.backlog.values())
+            return sum(self.backlog.values()) + self.scheduled
 
     def wait_idle(self, timeout=60):
         wait_until(lambda: self.pending == 0, timeout, lambda: f"all is delivered; {self.pending} are not: {self.statuses()}")
@@ -90,8 +97,8 @@ class DeliveryEngine:
         """How often each status came; None for no answer."""
         return collections.Counter(outcome.status for outcome in list(self.outcomes))
 
-    def _push(self, delivery, delay):
-        heapq.heappush(self.due, (time.monotonic() + delay, next(self.numbers), delivery))
+    def _push(self, item, delay):
+        heapq.heappush(self.due, (time.monotonic() + delay, next(self.numbers), item))
         self.condition.notify()
 
     def _changed(self, subscription):
@@ -115,24 +122,31 @@ class DeliveryEngine:
 
     def _work(self):
         while True:
-            delivery = self._next()
-            if delivery is None:
+            item = self._next()
+            if item is None:
                 return
-            self._attempt(delivery)
+            if isinstance(item, Delivery):
+                self._attempt(item)
+                continue
+            item()
+            with self.condition:
+                self.scheduled -= 1
 
     def _next(self):
         with self.condition:
             while not self.stopped:
-                delivery = self._pop()
-                if delivery:
-                    return delivery
+                item = self._pop()
+                if item:
+                    return item
                 self.condition.wait(max(0.0, self.due[0][0] - time.monotonic()) if self.due else None)
         return None
 
     def _pop(self):
-        """The first that is due and still wanted."""
+        """The first that is due and, if it is a delivery, still wanted."""
         while self.due and self.due[0][0] <= time.monotonic():
             delivery = heapq.heappop(self.due)[2]
+            if not isinstance(delivery, Delivery):
+                return delivery
             subscription = delivery.subscription
             if delivery.generation != self.generations[subscription.id]:
                 continue

@@ -10,6 +10,7 @@ class Fault:
     status: int = None  # None: the answer's own
     headers: dict = dataclasses.field(default_factory=dict)
     body: bytes = None
+    edit: object = None  # a function of the answer's JSON that returns what is answered instead
     applied: bool = False  # the request takes effect before it fails, as when a proxy loses the answer
     delay: float = 0.0  # seconds before the answer
     drip: float = 0.0  # seconds between the bytes of the answer's body

@@ -47,24 +47,29 @@ class Call:
     def json(self):
         return json.loads(self.body)
 
+    @property
+    def group(self):
+        """webhook, event ...: what a rate limit is for."""
+        return (self.path + "/").split("/")[1]
+
     def __str__(self):
         return f"{self.method} {self.path}"
 
 
 class RateLimiter:
-    """So many requests per key in windows of so many seconds."""
+    """So many requests per key and group of endpoints in windows of so many seconds."""
 
     def __init__(self, behaviour):
         self.behaviour = behaviour
         self.lock = threading.Lock()
-        self.windows = {}  # by credential: [start, count]
+        self.windows = {}  # by credential and group: [start, count]
 
-    def take(self, credential):
+    def take(self, call):
         """(limit, remaining, seconds until the window ends); remaining is negative when it is one too many."""
         limit, seconds = self.behaviour.rate_limit or (100, 5)
         now = time.monotonic()
         with self.lock:
-            window = self.windows.setdefault(credential, [now, 0])
+            window = self.windows.setdefault((call.credential, call.group), [now, 0])
             if now - window[0] >= seconds:
                 window[:] = [now, 0]
             window[1] += 1
@@ -106,6 +111,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             status, headers, body = self._apply(call)
         close.note(call, "applied")
+        if fault and fault.edit:
+            body = fault.edit(body)
         payload = json.dumps(body).encode()
         if fault:
             self._fail(call, fault, status, headers, payload)
@@ -128,7 +135,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         headers = {}
         try:
             call.identity = close.identify(call.credential)
-            limit, remaining, reset = close.limiter.take(call.credential)
+            limit, remaining, reset = close.limiter.take(call)
             headers = close.limiter.headers(limit, remaining, reset)
             if remaining < 0:
                 headers["retry-after"] = str(math.ceil(reset))

@@ -16,10 +16,11 @@ import time
 
 from tests.peers.close_behaviour import Behaviour
 from tests.peers.close_delivery import DeliveryEngine
+from tests.peers.close_event_log import EventLog
 from tests.peers.close_events import Maker
 from tests.peers.close_faults import Faults
 from tests.peers.close_http import PREFIX, Identity, Listener, RateLimiter
-from tests.peers.close_subscriptions import Subscription, Subscriptions, error
+from tests.peers.close_subscriptions import Subscription, Subscriptions, error, stamp
 
 
 class CloseServer:
@@ -27,15 +28,16 @@ class CloseServer:
         """`behaviour` sets members of Behaviour."""
         self.behaviour = Behaviour(**behaviour)
         self.maker = Maker(seed)
+        self.maker.now = self.now
         self.faults = Faults()
         self.limiter = RateLimiter(self.behaviour)
+        self.log = EventLog(self.behaviour, self.now)
         self.subscriptions = Subscriptions(self.behaviour, self.maker, self.now)
         self.routes = {}
         self.delivery = DeliveryEngine(self.behaviour, self.subscriptions, self.routes, self.now)
         self.calls = []
         self.numbers = itertools.count(1)
         self.on_request = None
-        self.emitted = []
         self.credentials = {}
         self.api_key = self.add_key("admin")
         self.token = self.add_key("admin by OAuth", kind="token")
@@ -75,11 +77,17 @@ class CloseServer:
     def handle(self, call):
         """(status, JSON), or Refused."""
         parts = call.path.split("/")  # "", "webhook", id, ""
-        if parts[0] or parts[-1] or len(parts) not in (3, 4) or parts[1] != "webhook":
+        if parts[0] or parts[-1] or len(parts) not in (3, 4):
             raise error(404, "Not found.")
+        if parts[1] == "webhook":
+            return self._collection(call) if len(parts) == 3 else self._one(call, parts[2])
+        if parts[1] != "event":
+            raise error(404, "Not found.")
+        if call.method != "GET":
+            raise error(405, "Method not allowed.")
         if len(parts) == 3:
-            return self._collection(call)
-        return self._one(call, parts[2])
+            return 200, self.log.list(call.identity, call.query)
+        return 200, self.log.get(call.identity, parts[2])
 
     def _collection(self, call):
         if call.method == "GET":
@@ -165,12 +173,21 @@ class CloseServer:
     # ---- events ----
 
     def emit(self, event=None, **members):
-        """Something happened in Close: queues it for every subscription that wants it. Returns the event."""
+        """Something happened in Close: it is in the Event Log at once and goes to every subscription that wants it,
+        updates and deletions after the consolidation delay. Returns the event; one with a known id is a newer version."""
         event = event or self.maker.event(**members)
-        self.emitted.append(event)
-        late = event["action"] in ("updated", "deleted")
-        self.delivery.queue(event, self.behaviour.consolidation_delay if late else 0.0)
+        if self.behaviour.consolidation_delay and event["action"] in ("updated", "deleted"):
+            event, is_first = self.log.consolidate(event)
+            if is_first:
+                self.delivery.later(self.behaviour.consolidation_delay, lambda: self.delivery.queue(self.log.seal(event)))
+        else:
+            self.log.record(event)
+            self.delivery.queue(event)
         return event
+
+    def ago(self, seconds):
+        """A date of an event, so long ago."""
+        return stamp(self.now() - seconds)
 
     def accepted(self):
         """The ids of the events that some delivery got a 2xx for."""
