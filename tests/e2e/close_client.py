@@ -22,15 +22,17 @@ def recorded(name):
 class Client:
     """Asks as a bridge does."""
 
-    def __init__(self, server, key=None, token=None):
+    def __init__(self, server, key=None, token=None, tls=None):
         self.server = server
+        self.tls = tls
         self.authorization = f"Bearer {token}" if token else (
             "Basic " + base64.b64encode(f"{key or server.api_key}:".encode()).decode())
 
     def __call__(self, method, path, body=None, headers=None, timeout=5):
         """(status, headers, JSON)"""
         url = urllib.parse.urlsplit(self.server.url)
-        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=timeout)
+        connection = (http.client.HTTPSConnection(url.hostname, url.port, timeout=timeout, context=self.tls) if self.tls else
+                      http.client.HTTPConnection(url.hostname, url.port, timeout=timeout))
         sent = {"Authorization": self.authorization, "Content-Type": "application/json", **(headers or {})}
         try:
             connection.request(method, url.path + path, None if body is None else json.dumps(body), sent)

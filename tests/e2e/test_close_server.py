@@ -1,10 +1,12 @@
 """The simulator of Close's REST API, held against the answers that were recorded or are documented."""
 import http.client
 import socket
+import ssl
 
 import pytest
 
 from tests.e2e.close_client import HOOK, Client, created, recorded, same_shape
+from tests.peers.certificate import self_signed
 from tests.peers.process import wait_until
 
 
@@ -173,6 +175,14 @@ def test_rate_limits_are_told_in_both_spellings(close_server, ask):
 def test_the_date_header_follows_the_clock_of_close(close_server, ask):
     close_server.behaviour.clock_skew = -86400 * 400
     assert ask("GET", "/webhook/")[1]["date"].split()[3] < str(2026)
+
+
+def test_it_can_be_asked_over_tls(make_close_server, tmp_path):
+    certificate = self_signed(tmp_path)
+    server = make_close_server(certificate=certificate)
+    assert Client(server, tls=ssl.create_default_context(cafile=certificate))("GET", "/webhook/")[0] == 200
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Client(server, tls=ssl.create_default_context())("GET", "/webhook/")
 
 
 # ---- faults ----

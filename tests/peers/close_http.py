@@ -6,6 +6,7 @@ import http.server
 import json
 import math
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -231,9 +232,19 @@ class Listener(http.server.ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, close, port):
+    def __init__(self, close, port, certificate=None):
         super().__init__(("127.0.0.1", port), Handler)
         self.close = close
+        self.tls = None
+        if certificate:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(certificate)
+
+    def get_request(self):
+        connection, address = super().get_request()
+        if self.tls:  # shakes hands at the first read, on the connection's own thread
+            connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def handle_error(self, request, client_address):
         """A broken connection is the test's own doing; anything else has to be seen."""

@@ -24,8 +24,8 @@ from tests.peers.close_subscriptions import Subscription, Subscriptions, error, 
 
 
 class CloseServer:
-    def __init__(self, port=0, seed=None, **behaviour):
-        """`behaviour` sets members of Behaviour."""
+    def __init__(self, port=0, seed=None, certificate=None, **behaviour):
+        """`certificate`: a PEM file that makes it https. `behaviour` sets members of Behaviour."""
         self.behaviour = Behaviour(**behaviour)
         self.maker = Maker(seed)
         self.maker.now = self.now
@@ -43,8 +43,8 @@ class CloseServer:
         self.token = self.add_key("admin by OAuth", kind="token")
         self.untouched = {}  # by id: what the foreign subscriptions were
         self.stopping = threading.Event()
-        self.listener = Listener(self, port)
-        self.url = f"http://127.0.0.1:{self.listener.server_port}{PREFIX}"
+        self.listener = Listener(self, port, certificate)
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.listener.server_port}{PREFIX}"
         threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def stop(self):
