@@ -47,6 +47,8 @@ def test_the_signature_is_over_the_time_of_close(close_server, ask, hook):
     ({"type": "field_accessor", "field": "data", "filter": {
         "type": "field_accessor", "field": "tags", "filter": {
             "type": "any_array_value", "filter": {"type": "equals", "value": 2}}}}, ["b"]),
+    ({"type": "field_accessor", "field": "data", "filter": {
+        "type": "field_accessor", "field": "tags", "filter": {"type": "equals", "value": 1}}}, []),
 ])
 def test_a_filter_selects(close_server, hook, extra_filter, ids):
     close_server.subscriptions.create(close_server.credentials[close_server.api_key], {"url": HOOK, "events": [
