@@ -28,6 +28,29 @@ static void append_date(struct buf *json, int64_t ms)
     buf_append_char(json, '"');
 }
 
+/* What failed, else what Close did not take. */
+static void append_error(const struct sync_report *report, struct buf *json)
+{
+    const struct subscribed_pairs *refused = &report->refused;
+    struct buf sentence = {0};
+
+    if (report->result == SYNC_FAILED) {
+        buf_append_json_string(json, text_of(report->error.message));
+        return;
+    }
+    for (size_t i = 0; i < refused->count; i++)
+        buf_printf(&sentence, "%s%s %s", i ? ", " : "Close does not take ",
+                   refused->pairs[i].object_type, refused->pairs[i].action);
+    if (sentence.size > 0) {
+        buf_append_string(&sentence,
+                          ", or the extra_filter: correct the topic map; all else is subscribed");
+        buf_append_json_string(json, buf_text(&sentence));
+    } else {
+        buf_append_string(json, "null");
+    }
+    buf_release(&sentence);
+}
+
 void sync_report_append(const struct sync_report *report, struct buf *json)
 {
     static const struct subscribed_pairs none;
@@ -39,7 +62,7 @@ void sync_report_append(const struct sync_report *report, struct buf *json)
         buf_append_json_string(json, text_of(report->subscription_id));
     else
         buf_append_string(json, "null");
-    buf_append_string(json, ",\"added\":");
+    buf_printf(json, ",\"pairs\":%zu,\"added\":", report->after.count);
     pair_list_append_difference(&report->after, &report->before, json);
     buf_append_string(json, ",\"removed\":");
     pair_list_append_difference(&report->before, &report->after, json);
@@ -55,9 +78,6 @@ void sync_report_append(const struct sync_report *report, struct buf *json)
         buf_append_char(json, '}');
     }
     buf_append_string(json, ",\"error\":");
-    if (report->result == SYNC_FAILED)
-        buf_append_json_string(json, text_of(report->error.message));
-    else
-        buf_append_string(json, "null");
+    append_error(report, json);
     buf_append_char(json, '}');
 }

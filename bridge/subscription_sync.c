@@ -363,18 +363,6 @@ static void report_difference(struct sync_run *run, const struct former *former)
                   own->is_active ? "active" : "paused");
 }
 
-static void log_outcome(const struct sync_report *report)
-{
-    if (report->result == SYNC_FAILED)
-        log_error("subscription.sync_failed", log_str("account", report->account),
-                  log_str("error", report->error.message));
-    else if (report->result != SYNC_UNCHANGED)
-        log_info("subscription.synced", log_str("account", report->account),
-                 log_str("result", sync_result_name(report->result)),
-                 log_str("subscription", report->subscription_id ? report->subscription_id : ""),
-                 log_i64("pairs", (int64_t)report->after.count));
-}
-
 static int run_steps(struct sync_run *run, struct error *err)
 {
     struct former former;
@@ -417,8 +405,6 @@ static void sync(const struct sync_tools *tools, struct account_settings *accoun
         report->result = SYNC_FAILED;
     else if (!run.is_dry_run)
         remember_refused(&run);
-    if (!run.is_dry_run)
-        log_outcome(report);
     end(&run, rc == 0);
 }
 
@@ -522,5 +508,4 @@ void sync_unsubscribe(const struct sync_tools *tools, const char *name,
         rc = forget_orphan(tools, name, out_report, &out_report->error);
     }
     out_report->result = rc == 0 ? SYNC_UNSUBSCRIBED : SYNC_FAILED;
-    log_outcome(out_report);
 }

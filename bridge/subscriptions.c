@@ -179,9 +179,22 @@ static void schedule_next(struct subscriptions *subscriptions,
         state->next_sync_ms = now + RETRY_MS;
 }
 
+static void log_outcome(const struct sync_report *report)
+{
+    if (report->result == SYNC_FAILED)
+        log_error("subscription.sync_failed", log_str("account", report->account),
+                  log_str("error", report->error.message));
+    else if (report->result != SYNC_UNCHANGED)
+        log_info("subscription.synced", log_str("account", report->account),
+                 log_str("result", sync_result_name(report->result)),
+                 log_str("subscription", report->subscription_id ? report->subscription_id : ""),
+                 log_i64("pairs", (int64_t)report->after.count));
+}
+
 void subscriptions_note(struct subscriptions *subscriptions, struct account_state *state,
                         const struct sync_report *report)
 {
+    log_outcome(report);
     state->has_synced = true;
     state->result = report->result;
     state->error = report->error;
@@ -304,6 +317,7 @@ static void unsubscribe_at_stop(struct subscriptions *subscriptions)
         sync_unsubscribe(&tools, account->name, account,
                          &subscriptions_state(subscriptions, account->name)->memory,
                          REMOVAL_ON_STOP, &report);
+        log_outcome(&report);
         sync_report_release(&report);
     }
 }
