@@ -163,6 +163,12 @@ bool topic_map_entry_asks_for(const struct config_entry *entry, struct text obje
     return entry->action_count > 0 && !strchr(entry->object_type, '*');
 }
 
+bool topic_map_filter_covers(const struct config_entry *entry, const struct config_entry *other)
+{
+    return !entry->filter ||
+           (other->filter && text_equal(filter_json(entry->filter), filter_json(other->filter)));
+}
+
 /* Renders the names that are the same for every event of the pair. */
 static bool fix_topics(struct match *match, const struct event *event)
 {
