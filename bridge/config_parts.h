@@ -7,6 +7,9 @@
 #ifndef BRIDGE_CONFIG_PARTS_H
 #define BRIDGE_CONFIG_PARTS_H
 
+#include <stdbool.h>
+
+struct catalog_pair;
 struct config;
 struct config_account;
 struct config_entry;
@@ -67,6 +70,13 @@ void config_entry_release(struct config_entry *entry);
 /* Checks the selector of an entry against the catalog. */
 void config_check_selector(struct config_loader *loader, const struct config_node *node,
                            const struct config_entry *entry);
+
+/* True when the entry's words fit the pair of the catalog, whatever its status and account. */
+bool config_selector_fits(const struct config_entry *entry, const struct catalog_pair *pair);
+
+/* Warns of entries that get nothing or publish twice: config_reach.c. The configuration is without
+ * mistakes. */
+void config_check_reach(struct config_loader *loader);
 
 /* What concerns several parts: config_checks.c */
 void config_check(struct config_loader *loader);
