@@ -48,7 +48,7 @@ int config_parse_mqtt_version(struct config_loader *loader, const char *value, v
                               struct error *err);
 void config_publishers_release(struct config *config);
 
-/* topic_map: config_entries.c, what it says about events: config_selectors.c */
+/* topic_map: config_entries.c, what it says about events: config_selectors.c, config_fields.c */
 void config_load_entries(struct config_loader *loader, const struct config_node *node, void *base);
 void config_load_actions(struct config_loader *loader, const struct config_node *node, void *base);
 void config_load_labels(struct config_loader *loader, const struct config_node *node, void *base);
@@ -65,6 +65,12 @@ int config_parse_format(struct config_loader *loader, const char *value, void *b
                         struct error *err);
 int config_parse_timestamp(struct config_loader *loader, const char *value, void *base,
                            struct error *err);
+void config_load_fields(struct config_loader *loader, const struct config_node *node, void *base);
+void config_load_field_paths(struct config_loader *loader, const struct config_node *node,
+                             void *base);
+/* Lets both targets of an entry that was read see its policy. */
+void config_give_fields(struct config_loader *loader, const struct config_node *node,
+                        struct config_entry *entry);
 void config_entry_release(struct config_entry *entry);
 
 /* Checks the selector of an entry against the catalog. */

@@ -11,6 +11,7 @@
 #include "publishers/topic_template.h"
 #include "schemas/catalog.h"
 #include "schemas/event.h"
+#include "schemas/field_policy.h"
 #include "schemas/filter.h"
 
 static void release_row(struct topic_report_row *row)
@@ -288,6 +289,11 @@ static void append_destination(const struct topic_report_destination *destinatio
     buf_printf(json, "\"conditional\":%s,\"fallback\":%s,\"filter\":",
                bool_name(destination->is_conditional), bool_name(entry->fallback));
     buf_append_text(json, entry->filter ? filter_json(entry->filter) : text_of("null"));
+    buf_append_string(json, ",\"fields\":");
+    if (entry->fields)
+        field_policy_append_json(entry->fields, json);
+    else
+        buf_append_string(json, "null");
     buf_printf(json, ",\"line\":%d}", entry->line);
 }
 
