@@ -75,6 +75,7 @@ struct config_target {
     struct topic_template *topic;
     char *topic_source; /* as written */
     enum format format;
+    char *key_source;                    /* Kafka: as written */
     enum key_kind key;                   /* Kafka */
     struct topic_template *key_template; /* with KEY_TEMPLATE */
     bool timestamp_is_event;             /* Kafka */

@@ -25,6 +25,7 @@ static void release_target(struct config_target *target)
     topic_template_free(target->topic);
     topic_template_free(target->key_template);
     free(target->topic_source);
+    free(target->key_source);
 }
 
 void config_entry_release(struct config_entry *entry)
@@ -183,6 +184,10 @@ int config_parse_key(struct config_loader *loader, const char *value, void *base
     const char *nearest;
 
     (void)loader;
+    free(target->key_source); /* the default's */
+    target->key_source = text_dup(text_of(value));
+    if (!target->key_source)
+        return error_set(err, ERROR_FATAL, "cannot be kept: out of memory");
     for (int i = 0; names[i]; i++) {
         if (strcmp(names[i], value) == 0) {
             target->key = (enum key_kind)i;
