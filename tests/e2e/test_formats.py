@@ -7,6 +7,7 @@ import json
 import msgpack
 
 from tests.peers import foreign, schemas
+from tests.peers.asyncapi import Document
 from tests.peers.close_simulator import catalog, resolved
 
 foreign.use_pypi()
@@ -164,6 +165,31 @@ def check_message(form, message, events, bridge, topic):
     return event["id"]
 
 
+def check_described(document, publisher, place, name, is_sample, *found):
+    """The AsyncAPI document has what was found, as one message of its topic and (of samples, for it takes long) no other."""
+    messages = document.channels[publisher, place]["messages"]
+    mistakes = document.mistakes_of(messages[name], *found)
+    assert not mistakes, (publisher, place, name, mistakes[:3])
+    if is_sample:
+        assert [other for other in messages if not document.mistakes_of(messages[other], *found)] == [name]
+
+
+def check_records_described(document, form, records):
+    for number, record in enumerate(records):
+        value = record.value and (msgpack.unpackb if form == "msgpack" else json.loads)(record.value)
+        kind = record.headers.get("ce_type") or value["type"]
+        check_described(document, "kafka", record.topic, kind.removeprefix("com.close."), value and number % 16 == 0,
+                        record.headers["content-type"], record.headers, value, record.key)
+
+
+def check_messages_described(document, form, messages):
+    for message in messages:
+        payload = (msgpack.unpackb if form == "msgpack" else json.loads)(message.payload)
+        kind = message.attributes.get("type") or payload["type"]
+        check_described(document, "mqtt", message.topic, kind.removeprefix("com.close."), True,
+                        message.content_type, message.attributes, payload)
+
+
 def check_compacted(records, events):
     """Deletions have no value, whatever the format; their attributes are in headers."""
     for record in records:
@@ -183,6 +209,9 @@ def test_every_pair_in_every_format_on_both_brokers(kafka, mosquitto, make_bridg
     entries = [targets(form, topic) for form in TYPES] + [
         {"kafka": {"topic": compacted, "key": "object_id", "format": "cloudevents", "tombstone": True}}]
     bridge = make_bridge(kafka, mosquitto.start()).start(topic_map=[entry for kind in entries for entry in for_every_pair(kind)])
+    described = bridge.run("asyncapi", "-c", bridge.config_path)
+    assert described.returncode == 0, described.stderr
+    document = Document(described.stdout)
     subscribers = {form: mosquitto.subscribe(f"{topic}/{form}/#") for form in TYPES}
     events = {event["id"]: event for event in make_events(bridge.maker)}
     assert len(events) == len(catalog()) > 150
@@ -190,14 +219,16 @@ def test_every_pair_in_every_format_on_both_brokers(kafka, mosquitto, make_bridg
         answer = bridge.post_signed(event, headers=TRACE)
         assert (answer.status, answer.json["status"]) == (200, "accepted"), (event["object_type"], event["action"])
     for form in TYPES:
-        found = [check_record(form, record, events, bridge, topics[form])
-                 for record in kafka.read(*set(topics[form].values()), count=len(events), timeout=60)]
-        assert sorted(found) == sorted(events), form
-        found = [check_message(form, message, events, bridge, topic) for message in subscribers[form].wait(len(events))]
-        assert sorted(found) == sorted(events), form
+        records = kafka.read(*set(topics[form].values()), count=len(events), timeout=60)
+        assert sorted(check_record(form, record, events, bridge, topics[form]) for record in records) == sorted(events)
+        messages = subscribers[form].wait(len(events))
+        assert sorted(check_message(form, message, events, bridge, topic) for message in messages) == sorted(events)
+        check_records_described(document, form, records)
+        check_messages_described(document, form, messages)
     records = kafka.read(compacted, count=len(events))
     check_compacted(records, events)
     assert sum(record.value is None for record in records) > 40
+    check_records_described(document, "cloudevents", records)
 
 
 def test_structured_events_over_mqtt_3(mosquitto, make_bridge, topic):
