@@ -71,7 +71,8 @@ void json_writer_string(struct json_writer *writer, const char *name, const char
 }
 
 /* Appends a formatted string with its quotes. */
-static void append_formatted(struct json_writer *writer, const char *fmt, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+append_formatted(struct json_writer *writer, const char *fmt, va_list args)
 {
     char value[MAX_VALUE];
 
