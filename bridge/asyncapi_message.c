@@ -232,7 +232,7 @@ void asyncapi_message_write_dead_letter(struct json_writer *writer)
     write_schema_reference(writer, "headers", "kafka-headers");
     json_writer_open_object(writer, "payload");
     json_writer_string(writer, "description",
-                       "The whole body as it came, which need not be an event, nor JSON; the "
+                       "The event; of what is none the whole body, which need not be JSON. The "
                        "headers say why it was not delivered.");
     json_writer_close_object(writer);
     json_writer_close_object(writer);

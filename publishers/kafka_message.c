@@ -5,6 +5,7 @@
 #include "publishers/publisher.h"
 #include "schemas/encoder.h"
 #include "schemas/envelope.h"
+#include "schemas/event.h"
 
 enum { OUR_HEADERS = 4 }; /* beside the envelope's */
 
@@ -30,6 +31,13 @@ static bool add_attributes(rd_kafka_headers_t *headers, const struct record *rec
     return true;
 }
 
+/* A body that is no event need not be JSON either. */
+static const char *content_type(const struct record *record)
+{
+    return event_has(record->event, EVENT_IS_OPAQUE) ? "application/octet-stream"
+                                                     : format_content_type(record->format, false);
+}
+
 /* Returns owned, NULL without memory. */
 static rd_kafka_headers_t *make_headers(const struct record *record)
 {
@@ -37,7 +45,7 @@ static rd_kafka_headers_t *make_headers(const struct record *record)
 
     if (!headers)
         return NULL;
-    if (add_header(headers, "content-type", text_of(format_content_type(record->format, false))) &&
+    if (add_header(headers, "content-type", text_of(content_type(record))) &&
         add_attributes(headers, record) &&
         add_header(headers, "closebridge_reason", text_of(record->dead_reason)) &&
         add_header(headers, "closebridge_publisher", text_of(record->dead_publisher)) &&
