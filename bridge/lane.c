@@ -263,8 +263,13 @@ static void make_value(struct outgoing *outgoing, const struct config_target *ta
     struct record *record = &outgoing->record;
     struct error err;
 
-    if (target->tombstone && text_equal_string(event_text(record->event, EVENT_ACTION), "deleted"))
+    if (target->tombstone &&
+        text_equal_string(event_text(record->event, EVENT_ACTION), "deleted")) {
+        /* A null value has no room for attributes: they go into headers, as binary mode has it. */
+        if (!format_is_binary_mode(record->format))
+            record->format = FORMAT_EVENT;
         return;
+    }
     if (encoder_encode(target->format, record->event, target->fields, record->is_replay,
                        &outgoing->value, &record->value, &err) == 0)
         return;

@@ -30,7 +30,7 @@ const char *format_name(enum format format);
 const char *format_content_type(enum format format, bool for_mqtt);
 
 /* True: attributes travel as headers or user properties; false: inside the payload (structured
- * mode). */
+ * mode), and only the trace context beside it as well. */
 bool format_is_binary_mode(enum format format);
 
 /*
