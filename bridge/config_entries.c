@@ -9,6 +9,7 @@
 #include "bridge/config_node.h"
 #include "bridge/config_parts.h"
 #include "bridge/config_report.h"
+#include "schemas/field_policy.h"
 #include "schemas/filter.h"
 
 enum { ENTRIES_MAX = 4096, FILTER_DEPTH_MAX = 24 };
@@ -37,6 +38,7 @@ void config_entry_release(struct config_entry *entry)
     free(entry->group);
     free(entry->account);
     filter_free(entry->filter);
+    field_policy_free(entry->fields);
     release_target(&entry->kafka);
     release_target(&entry->mqtt);
 }
@@ -276,6 +278,7 @@ static void load_entry(struct config_loader *loader, const struct config_node *n
     config_directives_apply(loader, node, "topic_map[]", entry);
     if (node->kind != NODE_MAP)
         return;
+    config_give_fields(loader, node, entry);
     check_shape(loader, node);
     config_check_selector(loader, node, entry);
 }

@@ -95,6 +95,11 @@ void router_free(struct router *router)
     free(router);
 }
 
+const struct config *router_config(const struct router *router)
+{
+    return router->config;
+}
+
 static bool has_name(char *const *names, size_t count, struct text name)
 {
     for (size_t i = 0; i < count; i++) {

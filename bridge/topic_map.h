@@ -41,6 +41,9 @@ bool topic_map_filter_covers(const struct config_entry *entry, const struct conf
 struct router *router_new(const struct config *config, struct error *err);
 void router_free(struct router *router);
 
+/* The configuration whose map it follows. */
+const struct config *router_config(const struct router *router);
+
 /* True when at least one entry takes the event, filters included. */
 bool router_matches(struct router *router, const struct event *event);
 

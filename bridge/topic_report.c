@@ -11,6 +11,7 @@
 #include "publishers/topic_template.h"
 #include "schemas/catalog.h"
 #include "schemas/event.h"
+#include "schemas/field_policy.h"
 #include "schemas/filter.h"
 
 static void release_row(struct topic_report_row *row)
@@ -50,13 +51,14 @@ static struct event *sample_event(const struct topic_report_row *row)
 }
 
 static void add_destination(struct topic_report_row *row, const struct config_entry *entry,
-                            enum publisher_index publisher, const struct event *event)
+                            enum publisher_index publisher, bool is_conditional,
+                            const struct event *event)
 {
     struct topic_report_destination destination = {
         .entry = entry,
         .target = publisher == PUBLISHER_KAFKA ? &entry->kafka : &entry->mqtt,
         .publisher = publisher,
-        .is_conditional = entry->filter != NULL,
+        .is_conditional = is_conditional,
     };
     char topic[TOPIC_MAX + 1];
     struct error err;
@@ -97,17 +99,17 @@ static void add_destinations(struct topic_report_row *row, const struct config *
     struct event *event = sample_event(row);
     bool has_others = false;
 
+    for (size_t i = 0; i < config->entry_count; i++)
+        has_others |= !config->entries[i].fallback && takes(&config->entries[i], row);
     for (size_t i = 0; i < config->entry_count; i++) {
         const struct config_entry *entry = &config->entries[i];
 
         if (!takes(entry, row) || (entry->fallback && is_left_nothing(config, entry, row)))
             continue;
-        has_others = has_others || !entry->fallback;
         for (int p = 0; p < PUBLISHER_COUNT; p++)
-            add_destination(row, entry, (enum publisher_index)p, event);
+            add_destination(row, entry, (enum publisher_index)p,
+                            entry->filter || (entry->fallback && has_others), event);
     }
-    for (size_t i = 0; has_others && i < row->count; i++)
-        row->destinations[i].is_conditional |= row->destinations[i].entry->fallback;
     event_unref(event);
 }
 
@@ -170,7 +172,7 @@ static void add_pair(struct maker *maker, const char *object_type, const char *a
     size_t account_count = maker->config->account_count;
     size_t first = report->count;
 
-    report->rows = realloc(report->rows, (first + account_count) * sizeof(*report->rows));
+    report->rows = realloc(report->rows, (first + account_count + 1) * sizeof(*report->rows));
     if (!report->rows)
         abort(); /* no memory: see alloc.h */
     for (size_t i = 0; i < account_count; i++) {
@@ -287,6 +289,11 @@ static void append_destination(const struct topic_report_destination *destinatio
     buf_printf(json, "\"conditional\":%s,\"fallback\":%s,\"filter\":",
                bool_name(destination->is_conditional), bool_name(entry->fallback));
     buf_append_text(json, entry->filter ? filter_json(entry->filter) : text_of("null"));
+    buf_append_string(json, ",\"fields\":");
+    if (entry->fields)
+        field_policy_append_json(entry->fields, json);
+    else
+        buf_append_string(json, "null");
     buf_printf(json, ",\"line\":%d}", entry->line);
 }
 

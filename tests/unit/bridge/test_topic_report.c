@@ -219,7 +219,8 @@ static void what_close_is_asked_for_is_shown(void **state)
 static void as_json_it_is_whole(void **state)
 {
     struct fixture fixture =
-        open_report("- {object_type: lead, action: created, kafka: {topic: t, key: '{account}\"', "
+        open_report("- {object_type: lead, action: created, fields: {drop: data.a}, "
+                    "kafka: {topic: t, key: '{account}\"', "
                     "timestamp: event}}\n"
                     "- {object_type: lead, action: created, fallback: true, " FILTER
                     ", mqtt: {topic: m, qos: 2, retain: true, format: msgpack}}\n"
@@ -238,12 +239,12 @@ static void as_json_it_is_whole(void **state)
         "\"subscribed\":true,\"extra_filter\":null,\"destinations\":[{\"publisher\":\"kafka\","
         "\"topic\":\"t\",\"format\":\"event\",\"key\":\"{account}\\\"\",\"timestamp\":\"event\","
         "\"tombstone\":false,\"conditional\":false,\"fallback\":false,\"filter\":null,"
-        "\"line\":4}]},\n"));
+        "\"fields\":{\"drop\":[\"data.a\"]},\"line\":4}]},\n"));
     assert_non_null(strstr(
         json.data, "\"destinations\":[{\"publisher\":\"mqtt\",\"topic\":\"m\",\"format\":"
                    "\"msgpack\",\"qos\":2,\"retain\":true,\"conditional\":true,\"fallback\":false,"
                    "\"filter\":{\"type\":\"field_accessor\",\"field\":\"user_id\",\"filter\":"
-                   "{\"type\":\"non_null\"}},\"line\":6}]},\n"));
+                   "{\"type\":\"non_null\"}},\"fields\":null,\"line\":6}]},\n"));
     assert_non_null(strstr(json.data, "\"destinations\":[]}"));
     size = json.size;
     assert_true(buf_reserve(&json, JSON_PADDING));
