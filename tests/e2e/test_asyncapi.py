@@ -44,6 +44,7 @@ def test_it_has_every_destination_that_topics_shows(describe, make_bridge):
          "mqtt": {"topic": "close/{lead_id}/{object_type}/{object_id}", "qos": 2, "retain": True}},
         {"category": "lead", "kafka": {"topic": "close.lead", "format": "cloudevents", "key": "object_id", "tombstone": True}},
         {"object_type": "of.tomorrow", "action": "made", "account": "main", "mqtt": {"topic": "close/tomorrow", "qos": 1}},
+        {"object_type": "contact", "kafka": {"topic": "close.contacts"}, "fields": {"drop": ["data.emails"]}},
         {"object_type": "activity.note", "kafka": {"topic": "close.notes", "format": "raw", "key": "none"},
          "extra_filter": {"type": "field_accessor", "field": "user_id", "filter": {"type": "equals", "value": "user_1"}}},
         {"object_type": "*", "fallback": True, "kafka": {"topic": "close.other"}}]
@@ -67,6 +68,7 @@ def test_it_has_every_destination_that_topics_shows(describe, make_bridge):
     assert leads["lead.created-2"]["contentType"] == "application/cloudevents+json; charset=UTF-8"
     assert leads["lead.created"]["bindings"]["kafka"]["key"] == {"type": "string",
                                                                  "description": "Made of the template {object_type}"}
+    assert document.channels["kafka", "close.contacts"]["messages"]["contact.created"]["x-fields"] == {"drop": ["data.emails"]}
     [note] = [m for name, m in document.channels["kafka", "close.notes"]["messages"].items() if name == "activity.note.created"]
     assert note["bindings"]["kafka"]["key"]["type"] == "null" and note["x-extra-filter"]["field"] == "user_id"
 
