@@ -44,10 +44,12 @@ class Scene:
 
 
 def nothing(subscriber):
+    subscriber.close.add_foreign()
     subscriber.configure()
 
 
 def other_pairs(subscriber):
+    subscriber.close.add_foreign()
     wanted, subscriber.topic_map = subscriber.topic_map, subscriber.topic_map[:1]
     subscriber.start().wait_synced(pairs=PAIRS[:1])
     assert subscriber.bridge.terminate() == 0
@@ -55,9 +57,14 @@ def other_pairs(subscriber):
     subscriber.configure()
 
 
-def lost_key(subscriber):
+def lost_key(subscriber, others=5):
+    subscriber.close.add_foreign(others)
     subscriber.close.subscribe(subscriber.account["webhook_url"], PAIRS)
     subscriber.configure()
+
+
+def lost_key_with_forty(subscriber):
+    lost_key(subscriber, 39)
 
 
 def count_requests(subscriber):
@@ -69,11 +76,9 @@ def count_requests(subscriber):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("before, least", [(nothing, 2), (other_pairs, 2), (lost_key, 4)])
-def test_a_sync_that_is_killed_anywhere_converges_to_one_subscription_with_a_known_key(
-        kafka, bridge, close_server, topic, before, least):
-    kafka.create_topics(topic)
-    close_server.add_foreign()
+@pytest.mark.parametrize("before, least", [(nothing, 2), (other_pairs, 2), (lost_key, 4), (lost_key_with_forty, 4)])
+def test_killed_anywhere_a_sync_converges_to_one_subscription_with_a_known_key(
+        bridge, close_server, topic, before, least):
     subscriber = Subscriber(bridge, close_server, topic)
     before(subscriber)
     scene = Scene(subscriber)
