@@ -1,5 +1,7 @@
 """kill -9 at every step of a sync: between any two requests, before and after their effect, before and after a key is stored."""
 import copy
+import os
+import random
 import shutil
 import threading
 
@@ -96,3 +98,23 @@ def test_killed_anywhere_a_sync_converges_to_one_subscription_with_a_known_key(
             close_server.check_foreign()
             bridge.kill()
             bridge.finish()  # looks for reports of sanitizers before the log is gone
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_still_converges(bridge, close_server, topic):
+    seed = int(os.environ.get("SEED", random.randrange(10 ** 9)))
+    print(f"SEED={seed}")
+    chance = random.Random(seed)
+    subscriber = Subscriber(bridge, close_server, topic)
+    lost_key(subscriber)
+    for _ in range(30):
+        killer = Killer(subscriber, chance.randrange(1, 4), chance.choice(PHASES))
+        bridge.launch()
+        killer.done.wait(1)  # it may have come to an end before
+        bridge.kill()
+        if chance.random() < 0.3:
+            subscriber.keys_path.unlink(missing_ok=True)
+    close_server.on_request = None
+    subscriber.start().wait_synced()
+    subscriber.check_key_is_known()
+    close_server.check_foreign()
