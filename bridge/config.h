@@ -1,16 +1,19 @@
 /*
- * The configuration: one YAML file, read once, checked whole, never changed afterwards.
+ * The configuration: one YAML file, read at once, checked whole, never changed afterwards. A reload
+ * makes another one.
  *
  * Every mistake has its place: "close-bridge.yaml:14: listen.max_body: 128MiB is above the limit of
  * 64MiB". Templates, filters and keys are compiled here, so that a configuration that loads can be
  * served.
  *
- * Ownership: a config owns all it points to and is counted by its user alone; it is read-only and
- * may be read by any thread until config_free(). Secrets in it are wiped on release.
+ * Ownership: a config owns all it points to and is counted: whoever keeps it, or anything in it,
+ * beyond a call holds a reference. It is read-only. Any thread. Secrets in it are wiped with the
+ * last reference.
  */
 #ifndef BRIDGE_CONFIG_H
 #define BRIDGE_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -77,6 +80,7 @@ struct config_target {
     enum format format;
     enum key_kind key;                   /* Kafka */
     struct topic_template *key_template; /* with KEY_TEMPLATE */
+    char *key_source;                    /* as written, with KEY_TEMPLATE */
     bool timestamp_is_event;             /* Kafka */
     bool tombstone;                      /* Kafka: null value for deletions */
     int qos;                             /* MQTT */
@@ -102,6 +106,7 @@ struct config_entry {
 };
 
 struct config {
+    atomic_uint references;
     char *path;
     struct {
         char *host;
@@ -147,7 +152,18 @@ struct config *config_load(const char *path, struct buf *messages);
 /* The same for a file that was read already; `path` is for messages and relative paths. */
 struct config *config_parse(const char *path, struct text yaml, struct buf *messages);
 
-/* Wipes the secrets. NULL is a no-op. */
-void config_free(struct config *config);
+/*
+ * The same for a configuration that is to take the place of one in force, whose file is read again.
+ * Settings that cannot change while the bridge runs are mistakes when they differ.
+ */
+struct config *config_reload(const struct config *in_force, struct buf *messages);
+struct config *config_reparse(const struct config *in_force, struct text yaml,
+                              struct buf *messages);
+
+/* Returns it, with one reference more. */
+const struct config *config_ref(const struct config *config);
+
+/* Gives up a reference. NULL is a no-op. */
+void config_free(const struct config *config);
 
 #endif

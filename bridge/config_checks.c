@@ -2,12 +2,12 @@
 
 #include "bridge/base/error.h"
 #include "bridge/config.h"
+#include "bridge/config_diff.h"
 #include "bridge/config_directives.h"
 #include "bridge/config_node.h"
 #include "bridge/config_parts.h"
 #include "bridge/config_report.h"
 #include "bridge/config_values.h"
-#include "schemas/filter.h"
 
 enum { MQTT_ACK_TIMEOUT_MS = 30000 };
 
@@ -74,45 +74,17 @@ static void check_replay_windows(struct config_loader *loader)
 
 /* ---- topic map ---- */
 
-static bool same_string(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-/* The lists hold no string twice, so that equal counts and one inclusion make them equal. */
-static bool same_strings(char *const *a, size_t a_count, char *const *b, size_t b_count)
-{
-    if (a_count != b_count)
-        return false;
-    for (size_t i = 0; i < a_count; i++) {
-        size_t j = 0;
-
-        while (j < b_count && strcmp(a[i], b[j]) != 0)
-            j++;
-        if (j == b_count)
-            return false;
-    }
-    return true;
-}
-
-static bool same_filter(const struct filter *a, const struct filter *b)
-{
-    return a == b || (a && b && text_equal(filter_json(a), filter_json(b)));
-}
-
 static bool same_selector(const struct config_entry *a, const struct config_entry *b)
 {
-    return (a->object_type || a->category) && same_string(a->object_type, b->object_type) &&
-           same_string(a->category, b->category) && same_string(a->group, b->group) &&
-           same_string(a->account, b->account) && a->fallback == b->fallback &&
-           same_strings(a->actions, a->action_count, b->actions, b->action_count) &&
-           same_strings(a->labels, a->label_count, b->labels, b->label_count) &&
-           same_filter(a->filter, b->filter);
+    return (a->object_type || a->category) && config_same_string(a->object_type, b->object_type) &&
+           config_same_string(a->category, b->category) && config_same_string(a->group, b->group) &&
+           config_same_string(a->account, b->account) && a->fallback == b->fallback &&
+           config_same_actions(a, b) && config_same_labels(a, b) && config_same_filter(a, b);
 }
 
 static bool same_topic(const struct config_target *a, const struct config_target *b)
 {
-    return a->topic && b->topic && same_string(a->topic_source, b->topic_source);
+    return a->topic && b->topic && config_same_string(a->topic_source, b->topic_source);
 }
 
 static void check_repeated(struct config_loader *loader, size_t index)
@@ -141,7 +113,7 @@ static void check_account_of(struct config_loader *loader, size_t index)
     if (!account)
         return;
     for (size_t i = 0; i < config->account_count; i++) {
-        if (same_string(config->accounts[i].name, account))
+        if (config_same_string(config->accounts[i].name, account))
             return;
     }
     config_report_mistake(loader->report, item(loader, "topic_map", index), "account",
@@ -270,6 +242,17 @@ static void set_timeouts(struct config *config)
     config->mqtt_options.ack_timeout_ms = is_broker ? share : MQTT_ACK_TIMEOUT_MS;
 }
 
+/* ---- reload ---- */
+
+static void report_fixed(void *context, const char *name, const struct directive *row)
+{
+    struct config_loader *loader = context;
+
+    (void)row;
+    config_report_mistake(loader->report, loader->root, name,
+                          "cannot change while the bridge runs: restart it, or put the value back");
+}
+
 void config_check(struct config_loader *loader)
 {
     check_listeners(loader);
@@ -280,4 +263,6 @@ void config_check(struct config_loader *loader)
     check_dead_letters(loader);
     check_broker_mode(loader);
     set_timeouts(loader->config);
+    if (loader->in_force)
+        config_diff_fixed(loader->in_force, loader->config, report_fixed, loader);
 }

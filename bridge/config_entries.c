@@ -24,6 +24,7 @@ static void release_target(struct config_target *target)
 {
     topic_template_free(target->topic);
     topic_template_free(target->key_template);
+    free(target->key_source);
     free(target->topic_source);
 }
 
@@ -192,8 +193,11 @@ int config_parse_key(struct config_loader *loader, const char *value, void *base
     if (strchr(value, '{')) {
         target->key = KEY_TEMPLATE;
         target->key_template = key_template_compile(text_of(value), &why);
-        return target->key_template ? 0
-                                    : error_set(err, ERROR_CONFIG, "is no key: %s", why.message);
+        if (!target->key_template)
+            return error_set(err, ERROR_CONFIG, "is no key: %s", why.message);
+        target->key_source = text_dup(text_of(value));
+        return target->key_source ? 0
+                                  : error_set(err, ERROR_FATAL, "cannot be kept: out of memory");
     }
     nearest = suggest(text_of(value), names);
     return error_set(err, ERROR_CONFIG,

@@ -7,6 +7,8 @@
 #ifndef BRIDGE_CONFIG_PARTS_H
 #define BRIDGE_CONFIG_PARTS_H
 
+#include <stdbool.h>
+
 struct config;
 struct config_account;
 struct config_entry;
@@ -67,6 +69,23 @@ void config_entry_release(struct config_entry *entry);
 /* Checks the selector of an entry against the catalog. */
 void config_check_selector(struct config_loader *loader, const struct config_node *node,
                            const struct config_entry *entry);
+
+/* Whether two structs of a mapping have the same: config_diff.c */
+bool config_same_listen_address(const void *before, const void *after);
+bool config_same_control_address(const void *before, const void *after);
+bool config_same_accounts(const void *before, const void *after);
+bool config_same_signature_keys(const void *before, const void *after);
+bool config_same_sync(const void *before, const void *after);
+bool config_same_kafka(const void *before, const void *after);
+bool config_same_mqtt(const void *before, const void *after);
+bool config_same_mqtt_url(const void *before, const void *after);
+bool config_same_entries(const void *before, const void *after);
+bool config_same_actions(const void *before, const void *after);
+bool config_same_labels(const void *before, const void *after);
+bool config_same_filter(const void *before, const void *after);
+bool config_same_kafka_target(const void *before, const void *after);
+bool config_same_mqtt_target(const void *before, const void *after);
+bool config_same_key(const void *before, const void *after);
 
 /* What concerns several parts: config_checks.c */
 void config_check(struct config_loader *loader);

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bridge/base/error.h"
 #include "bridge/base/suggest.h"
@@ -52,6 +53,22 @@ static bool is_path_property(const char *name, const char *value)
            (strncmp(name, "ssl.", 4) == 0 && size > 9 && strcmp(name + size - 9, ".location") == 0);
 }
 
+/* A certificate that was renewed is reason enough to make the publisher anew. */
+static void stamp_file(const char *path, uint64_t *stamp)
+{
+    struct stat status;
+    uint64_t parts[4] = {0};
+
+    if (path && stat(path, &status) == 0) {
+        parts[0] = status.st_ino;
+        parts[1] = (uint64_t)status.st_size;
+        parts[2] = (uint64_t)status.st_mtim.tv_sec;
+        parts[3] = (uint64_t)status.st_mtim.tv_nsec;
+    }
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        *stamp = (*stamp ^ parts[i]) * 1099511628211u; /* FNV-1a */
+}
+
 static void add_property(struct config_loader *loader, const struct config_node *node,
                          struct kafka_options *options)
 {
@@ -61,9 +78,12 @@ static void add_property(struct config_loader *loader, const struct config_node 
         return;
     property->line = node->line;
     property->name = text_dup(text_of(node->key));
-    property->value = is_path_property(node->key, node->text)
-                          ? config_value_path(node->text, loader->directory)
-                          : text_dup(text_of(node->text));
+    if (is_path_property(node->key, node->text)) {
+        property->value = config_value_path(node->text, loader->directory);
+        stamp_file(property->value, &options->files);
+    } else {
+        property->value = text_dup(text_of(node->text));
+    }
     options->property_count++;
     if (!property->name || !property->value)
         config_report_line(loader->report, 1, "out of memory");

@@ -33,6 +33,9 @@ bool topic_map_entry_takes(const struct config_entry *entry, struct text account
 struct router *router_new(const struct config *config, struct error *err);
 void router_free(struct router *router);
 
+/* Each takes the other's map, so that whoever holds a router needs not be told of another one. */
+void router_swap(struct router *a, struct router *b);
+
 /* True when at least one entry takes the event, filters included. */
 bool router_matches(struct router *router, const struct event *event);
 
