@@ -45,8 +45,8 @@ struct daemon {
     struct http_server *webhook_server;
     struct control *control;
     struct http_server *control_server;
-    char removed[MAX_REMOVED]
-                [64]; /* publishers that the journal knows and the configuration does not */
+    /* publishers that the journal knows and this program does not */
+    char removed[MAX_REMOVED][64];
     size_t removed_count;
 };
 
@@ -81,10 +81,14 @@ static void append_publishers(const struct daemon *daemon, struct buf *json)
 
     buf_append_string(json, ",\"publishers\":{");
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
-        if (!dispatcher_is_configured(daemon->dispatcher, p))
+        bool is_removed = dispatcher_is_removed(daemon->dispatcher, p);
+
+        if (!is_removed && !dispatcher_is_configured(daemon->dispatcher, p))
             continue;
         buf_printf(json, "%s\"%s\":\"%s\"", comma, publisher_names[p],
-                   dispatcher_is_down(daemon->dispatcher, p) ? "down" : "up");
+                   is_removed                                  ? "removed"
+                   : dispatcher_is_down(daemon->dispatcher, p) ? "down"
+                                                               : "up");
         comma = ",";
     }
     for (size_t i = 0; i < daemon->removed_count; i++) {
@@ -156,16 +160,19 @@ static void guard_secrets(void)
 static void visit_cursor(void *context, const char *publisher, uint64_t seq)
 {
     struct daemon *daemon = context;
+    bool is_known = false;
 
     (void)seq;
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
-        if (strcmp(publisher, publisher_names[p]) == 0 &&
-            dispatcher_is_configured(daemon->dispatcher, p))
+        if (strcmp(publisher, publisher_names[p]) != 0)
+            continue;
+        if (dispatcher_is_configured(daemon->dispatcher, p))
             return;
+        is_known = true;
     }
-    if (daemon->removed_count == MAX_REMOVED)
-        return;
-    strncpy(daemon->removed[daemon->removed_count++], publisher, sizeof(daemon->removed[0]) - 1);
+    if (!is_known && daemon->removed_count < MAX_REMOVED)
+        strncpy(daemon->removed[daemon->removed_count++], publisher,
+                sizeof(daemon->removed[0]) - 1);
     log_warn("publisher.removed", log_str("publisher", publisher),
              log_str("action", "it is not configured any more; its events are kept for it"));
 }
