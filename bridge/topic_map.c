@@ -161,6 +161,18 @@ bool topic_map_entry_takes(const struct config_entry *entry, struct text account
     return true;
 }
 
+bool topic_map_entry_asks_for(const struct config_entry *entry, struct text object_type,
+                              struct text action)
+{
+    const struct catalog_pair *known = catalog_find(object_type, action);
+
+    if (known && known->status == CATALOG_DOCUMENTED)
+        return true;
+    if (entry->category)
+        return entry->label_count > 0;
+    return entry->action_count > 0 && !strchr(entry->object_type, '*');
+}
+
 /* Renders the names that are the same for every event of the pair. */
 static bool fix_topics(struct match *match, const struct event *event)
 {

@@ -29,6 +29,11 @@ enum publisher_index { PUBLISHER_KAFKA, PUBLISHER_MQTT, PUBLISHER_COUNT };
 bool topic_map_entry_takes(const struct config_entry *entry, struct text account,
                            struct text object_type, struct text action);
 
+/* True when the entry, which takes the pair, makes the bridge subscribe to it at Close: wildcards
+ * stand for documented pairs alone, any other must be named. */
+bool topic_map_entry_asks_for(const struct config_entry *entry, struct text object_type,
+                              struct text action);
+
 /* Borrows `config`. Returns owned (router_free). */
 struct router *router_new(const struct config *config, struct error *err);
 void router_free(struct router *router);
