@@ -36,16 +36,25 @@ const struct config *config_ref(const struct config *config)
     return config;
 }
 
+static void release_tls(struct config_tls *tls)
+{
+    free(tls->certificate);
+    free(tls->key);
+    free(tls->client_ca);
+}
+
 static void release(struct config *config)
 {
     free(config->path);
     free(config->listen.host);
-    free(config->listen.tls.certificate);
-    free(config->listen.tls.key);
+    release_tls(&config->listen.tls);
     free(config->listen.health_path);
     free(config->control.host);
     free(config->control.socket_path);
     wipe_free(config->control.token);
+    release_tls(&config->control.tls);
+    free(config->control.client_certificate);
+    free(config->control.client_key);
     free(config->journal.path);
     free(config->dead_letter_topic);
     for (size_t i = 0; i < config->account_count; i++)

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "bridge/base/text.h"
+#include "publishers/kafka_admin.h"
 #include "publishers/kafka_publisher.h"
 #include "publishers/mqtt_publisher.h"
 #include "publishers/topic_template.h"
@@ -36,6 +37,8 @@ enum sync_when { SYNC_STARTUP, SYNC_MANUAL, SYNC_INTERVAL };
 struct config_tls {
     char *certificate; /* NULL: plain HTTP */
     char *key;
+    char *client_ca; /* NULL: clients need no certificate */
+    int line;
 };
 
 struct config_account {
@@ -121,6 +124,9 @@ struct config {
         uint16_t port;
         char *socket_path; /* NULL with host and port */
         char *token;       /* NULL: none */
+        struct config_tls tls;
+        char *client_certificate; /* what our own commands show; NULL: none */
+        char *client_key;
     } control;
     struct {
         char *path;
@@ -136,6 +142,7 @@ struct config {
     size_t account_count;
     struct config_publisher kafka;
     struct kafka_options kafka_options;
+    struct kafka_topic_options kafka_topics;
     struct config_publisher mqtt;
     struct mqtt_options mqtt_options;
     struct config_entry *entries;

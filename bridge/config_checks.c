@@ -36,6 +36,29 @@ static void check_token(struct config_loader *loader)
     }
 }
 
+static const struct config_node *tls_node(struct config_loader *loader, const char *section)
+{
+    return config_node_get(config_node_get(loader->root, section), "tls");
+}
+
+static void check_tls(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+    const struct config_node *listen = tls_node(loader, "listen");
+    const struct config_node *control = tls_node(loader, "control");
+
+    config->listen.tls.line = listen ? listen->line : 0;
+    config->control.tls.line = control ? control->line : 0;
+    if (!control)
+        return;
+    if (config->control.socket_path)
+        config_report_mistake(loader->report, control, NULL,
+                              "a socket has no use for it: its file's mode keeps others out");
+    if (!config_node_get(control, "client_certificate") != !config_node_get(control, "client_key"))
+        config_report_mistake(loader->report, control, NULL,
+                              "client_certificate and client_key belong together: one is missing");
+}
+
 static void check_listeners(struct config_loader *loader)
 {
     const struct config *config = loader->config;
@@ -43,12 +66,15 @@ static void check_listeners(struct config_loader *loader)
     const char *listen = config->listen.host;
     const struct config_node *section = config_node_get(loader->root, "control");
 
+    check_tls(loader);
     if (!control || !listen)
         return; /* a socket */
-    if (!config_value_is_loopback(control) && !config_node_get(section, "token"))
+    if (!config_value_is_loopback(control) && !config_node_get(section, "token") &&
+        !config_node_get(tls_node(loader, "control"), "client_ca"))
         config_report_mistake(loader->report, loader->root, "control.token",
                               "is missing: without it anybody who reaches the address could "
-                              "replay and unsubscribe; or use 127.0.0.1 or unix:PATH");
+                              "replay and unsubscribe; or set control.tls.client_ca, or use "
+                              "127.0.0.1 or unix:PATH");
     if (config->control.port != 0 && config->control.port == config->listen.port &&
         (strcmp(control, listen) == 0 || is_every_address(control) || is_every_address(listen)))
         config_report_mistake(loader->report, loader->root, "control.address",

@@ -169,6 +169,18 @@ bool config_same_accounts(const void *before, const void *after)
 
 /* ---- publishers ---- */
 
+static bool same_properties(const struct kafka_property *a, size_t a_count,
+                            const struct kafka_property *b, size_t b_count)
+{
+    if (a_count != b_count)
+        return false;
+    for (size_t i = 0; i < a_count; i++) {
+        if (strcmp(a[i].name, b[i].name) != 0 || strcmp(a[i].value, b[i].value) != 0)
+            return false;
+    }
+    return true;
+}
+
 bool config_same_kafka(const void *before, const void *after)
 {
     const struct config *a = before;
@@ -176,15 +188,22 @@ bool config_same_kafka(const void *before, const void *after)
     const struct kafka_options *x = &a->kafka_options;
     const struct kafka_options *y = &b->kafka_options;
 
-    if (a->kafka.is_configured != b->kafka.is_configured ||
-        x->property_count != y->property_count || x->files != y->files)
-        return false;
-    for (size_t i = 0; i < x->property_count; i++) {
-        if (strcmp(x->properties[i].name, y->properties[i].name) != 0 ||
-            strcmp(x->properties[i].value, y->properties[i].value) != 0)
-            return false;
-    }
-    return true;
+    return a->kafka.is_configured == b->kafka.is_configured && x->files == y->files &&
+           same_properties(x->properties, x->property_count, y->properties, y->property_count);
+}
+
+bool config_same_create_topics(const void *before, const void *after)
+{
+    return ((const struct config *)before)->kafka_topics.are_created ==
+           ((const struct config *)after)->kafka_topics.are_created;
+}
+
+bool config_same_topic_config(const void *before, const void *after)
+{
+    const struct kafka_topic_options *a = &((const struct config *)before)->kafka_topics;
+    const struct kafka_topic_options *b = &((const struct config *)after)->kafka_topics;
+
+    return same_properties(a->config, a->config_count, b->config, b->config_count);
 }
 
 bool config_same_mqtt(const void *before, const void *after)

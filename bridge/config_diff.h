@@ -15,7 +15,7 @@ struct config;
 struct directive;
 
 /*
- * Calls `visit` for every setting that is not the same, in the order of the sample file. `name` is
+ * Calls `visit` for every setting that is not the same, in the order of the table. `name` is
  * its path, with an account's name in the brackets ("accounts[main].replay_window"); an account or
  * a publisher that is only in one of them is named as a whole, and so is the topic map.
  */

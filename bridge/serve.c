@@ -20,6 +20,7 @@
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
+#include "bridge/reload.h"
 #include "bridge/topic_map.h"
 #include "bridge/version.h"
 #include "bridge/webhook.h"
@@ -36,7 +37,7 @@ enum {
 static const char *const publisher_names[PUBLISHER_COUNT] = {"kafka", "mqtt"};
 
 struct daemon {
-    const struct config *config;
+    const struct config *config; /* of the start */
     const struct clock *clock;
     struct metrics *metrics;
     struct journal *journal; /* NULL in broker mode */
@@ -45,6 +46,7 @@ struct daemon {
     struct http_server *webhook_server;
     struct control *control;
     struct http_server *control_server;
+    struct reload *reload;
     /* publishers that the journal knows and this program does not */
     char removed[MAX_REMOVED][64];
     size_t removed_count;
@@ -144,6 +146,29 @@ static void collect(void *context)
                (int64_t)numbers.damaged);
 }
 
+static void collect_certificate(const struct daemon *daemon, const char *listener,
+                                const struct http_server *server)
+{
+    int64_t expiry = http_server_certificate_expiry(server);
+    char labels[64] = "";
+
+    if (!expiry)
+        return;
+    metrics_label(labels, sizeof(labels), "listener", listener);
+    metric_set(metrics_get(daemon->metrics, METRIC_GAUGE,
+                           "tls_certificate_expiry_timestamp_seconds",
+                           "When the certificate ends, in seconds since 1970.", labels),
+               expiry);
+}
+
+static void collect_certificates(void *context)
+{
+    const struct daemon *daemon = context;
+
+    collect_certificate(daemon, "webhook", daemon->webhook_server);
+    collect_certificate(daemon, "control", daemon->control_server);
+}
+
 /* ---- start ---- */
 
 static void guard_secrets(void)
@@ -227,6 +252,11 @@ static void get_refusals(void *context, struct http_request *request)
     buf_release(&json);
 }
 
+static struct http_tls_files tls_files_of(const struct config_tls *tls)
+{
+    return (struct http_tls_files){tls->certificate, tls->key, tls->client_ca};
+}
+
 /* Says where a listener is, with the port that "any free one" became. */
 static void log_listener(const char *name, const char *host, const char *socket_path,
                          const struct http_server *server)
@@ -251,11 +281,14 @@ static int start_control(struct daemon *daemon, struct error *err)
                                                             .readiness_context = daemon});
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
+    control_add(daemon->control,
+                &(struct control_route){"POST", "/control/reload", reload_handle, daemon->reload});
     daemon->control_server =
         http_server_start(&(struct http_server_options){.name = "control",
                                                         .host = config->control.host,
                                                         .port = config->control.port,
                                                         .socket_path = config->control.socket_path,
+                                                        .tls = tls_files_of(&config->control.tls),
                                                         .threads = 1,
                                                         .max_body = CONTROL_MAX_BODY,
                                                         .max_connections = CONTROL_CONNECTIONS,
@@ -274,20 +307,19 @@ static int start_webhook_server(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
 
-    daemon->webhook_server = http_server_start(
-        &(struct http_server_options){.name = "webhooks",
-                                      .host = config->listen.host,
-                                      .port = config->listen.port,
-                                      .tls_certificate = config->listen.tls.certificate,
-                                      .tls_key = config->listen.tls.key,
-                                      .threads = config->listen.threads,
-                                      .max_body = config->listen.max_body,
-                                      .clock = daemon->clock,
-                                      .context = daemon->webhook,
-                                      .handle = webhook_handle,
-                                      .refused = webhook_refused,
-                                      .tick = webhook_tick},
-        err);
+    daemon->webhook_server =
+        http_server_start(&(struct http_server_options){.name = "webhooks",
+                                                        .host = config->listen.host,
+                                                        .port = config->listen.port,
+                                                        .tls = tls_files_of(&config->listen.tls),
+                                                        .threads = config->listen.threads,
+                                                        .max_body = config->listen.max_body,
+                                                        .clock = daemon->clock,
+                                                        .context = daemon->webhook,
+                                                        .handle = webhook_handle,
+                                                        .refused = webhook_refused,
+                                                        .tick = webhook_tick},
+                          err);
     if (!daemon->webhook_server)
         return -1;
     log_listener("webhook", config->listen.host, NULL, daemon->webhook_server);
@@ -311,6 +343,18 @@ static int start_listeners(struct daemon *daemon, struct error *err)
     return start_webhook_server(daemon, err);
 }
 
+static int start_reload(struct daemon *daemon, struct error *err)
+{
+    return reload_start(daemon->reload,
+                        &(struct reload_parts){.journal = daemon->journal,
+                                               .dispatcher = daemon->dispatcher,
+                                               .webhook = daemon->webhook,
+                                               .webhook_server = daemon->webhook_server,
+                                               .control = daemon->control,
+                                               .control_server = daemon->control_server},
+                        err);
+}
+
 static int start(struct daemon *daemon, struct error *err)
 {
     char labels[64] = "";
@@ -321,7 +365,11 @@ static int start(struct daemon *daemon, struct error *err)
         1);
     if (open_journal(daemon, err) < 0 || start_delivery(daemon, err) < 0)
         return -1;
-    return start_listeners(daemon, err);
+    daemon->reload = reload_new(daemon->config, daemon->metrics, daemon->clock, err);
+    if (!daemon->reload || start_listeners(daemon, err) < 0)
+        return -1;
+    metrics_on_scrape(daemon->metrics, collect_certificates, daemon);
+    return start_reload(daemon, err);
 }
 
 /* ---- stop ---- */
@@ -330,6 +378,7 @@ static void stop(struct daemon *daemon)
 {
     bool all_settled = true;
 
+    reload_stop(daemon->reload);
     if (daemon->webhook)
         webhook_drain(daemon->webhook);
     if (daemon->webhook_server) {
@@ -340,6 +389,7 @@ static void stop(struct daemon *daemon)
         all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
     http_server_free(daemon->control_server);
     control_free(daemon->control);
+    reload_free(daemon->reload);
     journal_close(daemon->journal);
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
     http_server_free(daemon->webhook_server);
@@ -352,13 +402,21 @@ static void stop(struct daemon *daemon)
                                  : "events that were answered 503"));
 }
 
-static void wait_for_signal(const sigset_t *signals)
+/* Until one that asks for the end. */
+static void obey_signals(struct daemon *daemon, const sigset_t *signals)
 {
-    int number = 0;
+    for (;;) {
+        int number = 0;
 
-    while (sigwait(signals, &number) != 0)
-        ;
-    log_info("process.stopping", log_str("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+        if (sigwait(signals, &number) != 0)
+            continue;
+        if (number != SIGHUP) {
+            log_info("process.stopping",
+                     log_str("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+            return;
+        }
+        reload_request(daemon->reload);
+    }
 }
 
 int serve(const struct config *config, struct error *err)
@@ -370,6 +428,7 @@ int serve(const struct config *config, struct error *err)
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN); /* TRAPS H19 */
     guard_secrets();
@@ -379,7 +438,7 @@ int serve(const struct config *config, struct error *err)
                      config->journal.acknowledge == ACKNOWLEDGE_JOURNAL ? "journal" : "broker"));
     rc = start(&daemon, err);
     if (rc == 0)
-        wait_for_signal(&signals);
+        obey_signals(&daemon, &signals);
     stop(&daemon);
     if (rc == 0)
         return EX_OK;
