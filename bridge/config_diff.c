@@ -6,9 +6,11 @@
 
 #include <openssl/crypto.h>
 
+#include "bridge/base/buf.h"
 #include "bridge/config.h"
 #include "bridge/config_directives.h"
 #include "bridge/config_parts.h"
+#include "schemas/field_policy.h"
 #include "schemas/filter.h"
 
 enum { NAME_SIZE = 256 };
@@ -293,12 +295,21 @@ bool config_same_mqtt_target(const void *before, const void *after)
                        &((const struct config_entry *)after)->mqtt);
 }
 
-bool config_same_key(const void *before, const void *after)
+bool config_same_fields(const void *before, const void *after)
 {
-    const struct config_target *a = before;
-    const struct config_target *b = after;
+    const struct field_policy *policies[2] = {((const struct config_entry *)before)->fields,
+                                              ((const struct config_entry *)after)->fields};
+    struct buf json[2] = {{0}, {0}};
+    bool is_same;
 
-    return a->key == b->key && config_same_string(a->key_source, b->key_source);
+    for (int i = 0; i < 2; i++) {
+        if (policies[i])
+            field_policy_append_json(policies[i], &json[i]);
+    }
+    is_same = text_equal(buf_text(&json[0]), buf_text(&json[1]));
+    buf_release(&json[0]);
+    buf_release(&json[1]);
+    return is_same;
 }
 
 bool config_same_entries(const void *before, const void *after)

@@ -134,6 +134,7 @@ static void open_dead_copies(struct dispatcher *dispatcher, uint64_t cursor)
 {
     struct dead_copies_options options = {
         .lane = dispatcher->lanes[PUBLISHER_KAFKA],
+        .router = dispatcher->router,
         .journal = dispatcher->options.journal,
         .reader = dispatcher->reader,
         .errands = &dispatcher->errands,

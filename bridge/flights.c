@@ -10,6 +10,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/dead_fields.h"
 #include "bridge/dedupe.h"
 #include "bridge/identity.h"
 #include "bridge/lane.h"
@@ -321,6 +322,31 @@ static void leg_settled(struct outgoing *outgoing)
     conclude(flights, flight);
 }
 
+/* What is not an event is copied whole, whatever the policies: nothing else keeps it. */
+static struct outgoing *prepare_dead_copy(const struct flights *flights, const struct leg *leg,
+                                          struct lane *lane)
+{
+    struct event *event = leg->flight->event;
+    struct dead_fields fields = {.policies = NULL};
+    struct dead_copy copy = {.topic = flights->options.config->dead_letter_topic,
+                             .reason = leg->dead_reason,
+                             .publisher = publisher_names[leg->publisher],
+                             .dead_topic = leg->topic ? leg->topic : ""};
+    struct outgoing *outgoing;
+
+    if (leg->target && leg->target->fields) {
+        copy.policies = &leg->target->fields;
+        copy.policy_count = 1;
+    } else if (!leg->target && !event_has(event, EVENT_IS_OPAQUE)) { /* unrouted */
+        dead_fields_find(flights->options.router, event, copy.publisher, "", &fields);
+        copy.policies = fields.policies;
+        copy.policy_count = fields.count;
+    }
+    outgoing = lane_prepare_dead_copy(lane, event, &copy);
+    dead_fields_release(&fields);
+    return outgoing;
+}
+
 static void send_leg(struct flights *flights, struct leg *leg)
 {
     struct lane *lane = flights->options.lanes[leg->dead_reason ? PUBLISHER_KAFKA : leg->publisher];
@@ -328,9 +354,7 @@ static void send_leg(struct flights *flights, struct leg *leg)
     struct outgoing *outgoing;
 
     if (leg->dead_reason)
-        outgoing = lane_prepare_dead_copy(lane, event, flights->options.config->dead_letter_topic,
-                                          leg->dead_reason, publisher_names[leg->publisher],
-                                          leg->topic ? leg->topic : "");
+        outgoing = prepare_dead_copy(flights, leg, lane);
     else
         outgoing = lane_prepare(lane, event, leg->target, leg->topic);
     outgoing->owner = leg;

@@ -32,13 +32,13 @@ struct caller {
 
 struct reload {
     struct reload_parts parts;
-    const struct config *config; /* in force: a reference */
     const struct clock *clock;
     struct wakeup wakeup;
     struct mailbox callers;
     atomic_bool is_asked; /* without a caller */
     pthread_mutex_t lock;
-    bool is_stopping; /* lock: lock. No caller comes after it */
+    const struct config *config; /* lock: lock, but for the thread itself. In force: a reference */
+    bool is_stopping;            /* lock: lock. No caller comes after it */
     pthread_t thread;
     bool has_thread;
     struct metric *is_good;
@@ -139,6 +139,16 @@ static void tell_listeners(const struct reload_parts *parts, struct attempt *att
     attempt->control = NULL;
 }
 
+static void put_in_force(struct reload *reload, const struct config *config)
+{
+    const struct config *before = reload->config;
+
+    pthread_mutex_lock(&reload->lock);
+    reload->config = config_ref(config);
+    pthread_mutex_unlock(&reload->lock);
+    config_free(before);
+}
+
 /*
  * The one place where every part is told. The dispatcher comes first, so that no event is let in
  * for an entry that it does not know; it alone may still refuse, and then nothing has changed.
@@ -158,8 +168,7 @@ static int tell_all(struct reload *reload, struct attempt *attempt)
         journal_set_ages(parts->journal, config->journal.retention_ms,
                          config->journal.dedupe_window_ms);
     tell_listeners(parts, attempt);
-    config_free(reload->config);
-    reload->config = config_ref(config);
+    put_in_force(reload, config);
     return rc;
 }
 
@@ -348,6 +357,16 @@ static void *run(void *argument)
 }
 
 /* ---- requests ---- */
+
+const struct config *reload_config(struct reload *reload)
+{
+    const struct config *config;
+
+    pthread_mutex_lock(&reload->lock);
+    config = config_ref(reload->config);
+    pthread_mutex_unlock(&reload->lock);
+    return config;
+}
 
 void reload_request(struct reload *reload)
 {

@@ -43,6 +43,9 @@ struct reload *reload_new(const struct config *config, struct metrics *metrics,
 /* Starts the thread. Borrows the parts until reload_stop(). */
 int reload_start(struct reload *reload, const struct reload_parts *parts, struct error *err);
 
+/* The configuration in force, with a reference for the caller (config_free). Any thread. */
+const struct config *reload_config(struct reload *reload);
+
 /* Reads the file again, soon. Any thread. */
 void reload_request(struct reload *reload);
 

@@ -22,6 +22,7 @@
 #include "bridge/metrics.h"
 #include "bridge/reload.h"
 #include "bridge/topic_map.h"
+#include "bridge/topic_report.h"
 #include "bridge/version.h"
 #include "bridge/webhook.h"
 
@@ -257,6 +258,20 @@ static struct http_tls_files tls_files_of(const struct config_tls *tls)
     return (struct http_tls_files){tls->certificate, tls->key, tls->client_ca};
 }
 
+static void get_topic_map(void *context, struct http_request *request)
+{
+    struct daemon *daemon = context;
+    const struct config *config = reload_config(daemon->reload);
+    struct topic_report *report = topic_report_make(config);
+    struct buf json = {0};
+
+    topic_report_append_json(report, &json);
+    topic_report_free(report);
+    config_free(config);
+    http_respond(request, &(struct http_response){.status = 200, .body = buf_text(&json)});
+    buf_release(&json);
+}
+
 /* Says where a listener is, with the port that "any free one" became. */
 static void log_listener(const char *name, const char *host, const char *socket_path,
                          const struct http_server *server)
@@ -281,6 +296,8 @@ static int start_control(struct daemon *daemon, struct error *err)
                                                             .readiness_context = daemon});
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
+    control_add(daemon->control,
+                &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
     control_add(daemon->control,
                 &(struct control_route){"POST", "/control/reload", reload_handle, daemon->reload});
     daemon->control_server =

@@ -105,6 +105,11 @@ void router_swap(struct router *a, struct router *b)
     *b = was_a;
 }
 
+const struct config *router_config(const struct router *router)
+{
+    return router->config;
+}
+
 static bool has_name(char *const *names, size_t count, struct text name)
 {
     for (size_t i = 0; i < count; i++) {
@@ -171,6 +176,12 @@ bool topic_map_entry_asks_for(const struct config_entry *entry, struct text obje
     if (entry->category)
         return entry->label_count > 0;
     return entry->action_count > 0 && !strchr(entry->object_type, '*');
+}
+
+bool topic_map_filter_covers(const struct config_entry *entry, const struct config_entry *other)
+{
+    return !entry->filter ||
+           (other->filter && text_equal(filter_json(entry->filter), filter_json(other->filter)));
 }
 
 /* Renders the names that are the same for every event of the pair. */

@@ -34,12 +34,17 @@ bool topic_map_entry_takes(const struct config_entry *entry, struct text account
 bool topic_map_entry_asks_for(const struct config_entry *entry, struct text object_type,
                               struct text action);
 
+/* True when the entry's filter surely passes what the other's passes: it has none, or the same. */
+bool topic_map_filter_covers(const struct config_entry *entry, const struct config_entry *other);
+
 /* Borrows `config`. Returns owned (router_free). */
 struct router *router_new(const struct config *config, struct error *err);
 void router_free(struct router *router);
 
 /* Each takes the other's map, so that whoever holds a router needs not be told of another one. */
 void router_swap(struct router *a, struct router *b);
+/* The configuration whose map it follows. */
+const struct config *router_config(const struct router *router);
 
 /* True when at least one entry takes the event, filters included. */
 bool router_matches(struct router *router, const struct event *event);

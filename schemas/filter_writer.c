@@ -2,15 +2,9 @@
 
 #include <string.h>
 
+#include "schemas/event_members.h"
 #include "schemas/filter.h"
 #include "schemas/json_scan.h"
-
-/* Members of Close's event object: see the event log in its API reference. */
-static const char *const event_members[] = {
-    "id",         "date_created", "date_updated",    "organization_id", "user_id",
-    "request_id", "api_key_id",   "oauth_client_id", "oauth_scope",     "object_type",
-    "object_id",  "lead_id",      "action",          "changed_fields",  "meta",
-    "data",       "previous_data"};
 
 /* How a tree is written. */
 struct style {
@@ -61,15 +55,6 @@ static void begin_accessor(struct text field, struct buf *out)
     buf_append_string(out, ",\"filter\":");
 }
 
-static bool is_event_member(struct text name)
-{
-    for (size_t i = 0; i < sizeof(event_members) / sizeof(event_members[0]); i++) {
-        if (text_equal_string(name, event_members[i]))
-            return true;
-    }
-    return false;
-}
-
 /* The first key of a path. Custom fields have a dot in theirs: custom.cf_x. */
 static struct text first_key(const char *path)
 {
@@ -84,7 +69,7 @@ static void write_accessor_for_close(const struct filter_node *node, bool is_roo
     struct text key = first_key(node->field);
     size_t depth = 1;
 
-    if (is_root && !is_event_member(key)) {
+    if (is_root && !event_has_member(key)) {
         begin_accessor(text_of(style->data), style->out);
         depth++;
     }
