@@ -18,6 +18,7 @@
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
+#include "bridge/topic_keeper.h"
 #include "bridge/webhook.h"
 
 enum { STATUS_OK = 200, STATUS_MISTAKES = 422, STATUS_UNAVAILABLE = 503 };
@@ -168,6 +169,7 @@ static int tell_all(struct reload *reload, struct attempt *attempt)
         journal_set_ages(parts->journal, config->journal.retention_ms,
                          config->journal.dedupe_window_ms);
     tell_listeners(parts, attempt);
+    topic_keeper_reconfigure(parts->topics, config);
     put_in_force(reload, config);
     return rc;
 }

@@ -23,6 +23,7 @@ struct http_server;
 struct journal;
 struct metrics;
 struct reload; /* opaque: defined in reload.c */
+struct topic_keeper;
 struct webhook;
 
 /* Who is told of another configuration. */
@@ -33,6 +34,7 @@ struct reload_parts {
     struct http_server *webhook_server;
     struct control *control;
     struct http_server *control_server;
+    struct topic_keeper *topics;
 };
 
 /* `config` is in force: a reference of its own is taken. Borrows the rest. Returns owned

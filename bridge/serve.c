@@ -21,6 +21,7 @@
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
 #include "bridge/reload.h"
+#include "bridge/topic_keeper.h"
 #include "bridge/topic_map.h"
 #include "bridge/topic_report.h"
 #include "bridge/version.h"
@@ -48,6 +49,7 @@ struct daemon {
     struct control *control;
     struct http_server *control_server;
     struct reload *reload;
+    struct topic_keeper *topics;
     /* publishers that the journal knows and this program does not */
     char removed[MAX_REMOVED][64];
     size_t removed_count;
@@ -368,7 +370,8 @@ static int start_reload(struct daemon *daemon, struct error *err)
                                                .webhook = daemon->webhook,
                                                .webhook_server = daemon->webhook_server,
                                                .control = daemon->control,
-                                               .control_server = daemon->control_server},
+                                               .control_server = daemon->control_server,
+                                               .topics = daemon->topics},
                         err);
 }
 
@@ -385,6 +388,9 @@ static int start(struct daemon *daemon, struct error *err)
     daemon->reload = reload_new(daemon->config, daemon->metrics, daemon->clock, err);
     if (!daemon->reload || start_listeners(daemon, err) < 0)
         return -1;
+    daemon->topics = topic_keeper_start(daemon->config, daemon->metrics, err);
+    if (!daemon->topics)
+        return -1;
     metrics_on_scrape(daemon->metrics, collect_certificates, daemon);
     return start_reload(daemon, err);
 }
@@ -396,6 +402,7 @@ static void stop(struct daemon *daemon)
     bool all_settled = true;
 
     reload_stop(daemon->reload);
+    topic_keeper_stop(daemon->topics);
     if (daemon->webhook)
         webhook_drain(daemon->webhook);
     if (daemon->webhook_server) {
@@ -406,6 +413,7 @@ static void stop(struct daemon *daemon)
         all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
     http_server_free(daemon->control_server);
     control_free(daemon->control);
+    topic_keeper_free(daemon->topics);
     reload_free(daemon->reload);
     journal_close(daemon->journal);
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
