@@ -125,7 +125,8 @@ static bool is_same_message(const struct topic_report_destination *a,
            (a->target->format == b->target->format &&
             strcmp(a->target->key_source, b->target->key_source) == 0 &&
             a->target->tombstone == b->target->tombstone && a->target->qos == b->target->qos &&
-            a->target->retain == b->target->retain && a->entry->filter == b->entry->filter);
+            a->target->retain == b->target->retain && a->entry->filter == b->entry->filter &&
+            a->entry->fields == b->entry->fields);
 }
 
 static bool has_message(const struct asyncapi_channel *channel, const struct topic_report_row *row,

@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "bridge/asyncapi_channels.h"
+#include "bridge/base/buf.h"
 #include "bridge/base/json_writer.h"
 #include "bridge/config.h"
 #include "bridge/topic_report.h"
 #include "schemas/catalog.h"
 #include "schemas/encoder.h"
+#include "schemas/field_policy.h"
 #include "schemas/filter.h"
 #include "schemas/json_schemas.h"
 
@@ -177,6 +179,15 @@ static void write_mqtt_binding(struct json_writer *writer, const struct config_t
 
 /* ---- messages ---- */
 
+static void write_fields(struct json_writer *writer, const struct field_policy *fields)
+{
+    struct buf json = {0};
+
+    field_policy_append_json(fields, &json);
+    json_writer_json(writer, "x-fields", buf_text(&json));
+    buf_release(&json);
+}
+
 static void write_titles(struct json_writer *writer, const struct asyncapi_message *message)
 {
     const struct topic_report_row *row = message->row;
@@ -191,6 +202,8 @@ static void write_titles(struct json_writer *writer, const struct asyncapi_messa
         json_writer_string(writer, "summary", "Only what no other entry of the topic map took.");
     if (entry->filter)
         json_writer_json(writer, "x-extra-filter", filter_json(entry->filter));
+    if (entry->fields)
+        write_fields(writer, entry->fields);
     json_writer_string(writer, "x-status", topic_report_status(row));
 }
 

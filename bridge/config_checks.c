@@ -218,6 +218,14 @@ static void check_dead_letters(struct config_loader *loader)
 
 /* ---- broker mode ---- */
 
+/* Keys that are wrong were reported; of a file that is still empty a warning tells. */
+static bool names_keys(const struct config_node *account)
+{
+    const struct config_node *keys = config_node_get(account, "signature_keys");
+
+    return keys && (keys->kind != NODE_LIST || keys->count > 0);
+}
+
 static void check_broker_accounts(struct config_loader *loader)
 {
     const struct config *config = loader->config;
@@ -230,12 +238,25 @@ static void check_broker_accounts(struct config_loader *loader)
             config_report_mistake(loader->report, node, "sync",
                                   "must be manual with acknowledge: broker, for replicas would "
                                   "fight over the subscription");
-        if ((account->api_key || account->oauth_token) && account->signature_key_count == 0 &&
-            (!config_node_get(node, "signature_keys") ||
-             config_node_get(node, "signature_keys")->count == 0))
+        if ((account->api_key || account->oauth_token) && !names_keys(node))
             config_report_mistake(loader->report, node, "signature_keys",
                                   "is needed with acknowledge: broker, which keeps no keys of "
                                   "its own");
+    }
+}
+
+/* The only place where what a policy would cut can show. */
+static void check_broker_fields(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+
+    for (size_t i = 0; config->dead_letter_topic && i < config->entry_count; i++) {
+        if (!config->entries[i].fields)
+            continue;
+        config_report_warning(loader->report, loader->root, "dead_letters.kafka",
+                              "gets what is not an event whole, whatever the fields of topic_map, "
+                              "for with acknowledge: broker nothing else keeps it");
+        return;
     }
 }
 
@@ -246,6 +267,7 @@ static void check_broker_mode(struct config_loader *loader)
     if (config->journal.acknowledge != ACKNOWLEDGE_BROKER)
         return;
     check_broker_accounts(loader);
+    check_broker_fields(loader);
     if (!config->dead_letter_topic &&
         !config_node_get(config_node_get(loader->root, "dead_letters"), "kafka"))
         config_report_mistake(loader->report, loader->root, "dead_letters.kafka",

@@ -18,6 +18,7 @@
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
+#include "bridge/subscriptions.h"
 #include "bridge/topic_keeper.h"
 #include "bridge/webhook.h"
 
@@ -150,28 +151,35 @@ static void put_in_force(struct reload *reload, const struct config *config)
     config_free(before);
 }
 
-/*
- * The one place where every part is told. The dispatcher comes first, so that no event is let in
- * for an entry that it does not know; it alone may still refuse, and then nothing has changed.
- */
+/* Those that may still refuse. The dispatcher comes first, so that no event is let in for an entry
+ * that it does not know, and Close is asked last, once everybody is ready for what it sends. */
+static int tell_routes(const struct reload_parts *parts, const struct config *config,
+                       struct error *err)
+{
+    if (dispatcher_reconfigure(parts->dispatcher, config, err) < 0 ||
+        webhook_reconfigure(parts->webhook, config, err) < 0)
+        return -1;
+    return subscriptions_reconfigure(parts->subscriptions, config, err);
+}
+
+/* The one place where every part is told. */
 static int tell_all(struct reload *reload, struct attempt *attempt)
 {
     const struct reload_parts *parts = &reload->parts;
     const struct config *config = attempt->config;
-    int rc;
+    struct error ignored;
 
-    if (dispatcher_reconfigure(parts->dispatcher, config, &attempt->failure) < 0)
+    if (tell_routes(parts, config, &attempt->failure) < 0) {
+        tell_routes(parts, reload->config, &ignored); /* which they had before */
         return -1;
-    rc = webhook_reconfigure(parts->webhook, config, &attempt->failure);
-    if (rc < 0)
-        error_context(&attempt->failure, "the webhook listener is behind: reload again");
+    }
     if (parts->journal)
         journal_set_ages(parts->journal, config->journal.retention_ms,
                          config->journal.dedupe_window_ms);
     tell_listeners(parts, attempt);
     topic_keeper_reconfigure(parts->topics, config);
     put_in_force(reload, config);
-    return rc;
+    return 0;
 }
 
 /* ---- saying what happened ---- */

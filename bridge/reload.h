@@ -23,6 +23,7 @@ struct http_server;
 struct journal;
 struct metrics;
 struct reload; /* opaque: defined in reload.c */
+struct subscriptions;
 struct topic_keeper;
 struct webhook;
 
@@ -35,6 +36,7 @@ struct reload_parts {
     struct control *control;
     struct http_server *control_server;
     struct topic_keeper *topics;
+    struct subscriptions *subscriptions;
 };
 
 /* `config` is in force: a reference of its own is taken. Borrows the rest. Returns owned

@@ -21,6 +21,7 @@
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
 #include "bridge/reload.h"
+#include "bridge/subscriptions.h"
 #include "bridge/topic_keeper.h"
 #include "bridge/topic_map.h"
 #include "bridge/topic_report.h"
@@ -31,6 +32,7 @@ enum {
     /* Together below the ten seconds in which a stop has to end. */
     ANSWERS_MS = 3000,
     DELIVERIES_MS = 3000,
+    TOPICS_MS = 5000, /* for Kafka to answer, when somebody waits */
     MAX_REMOVED = 16,
     CONTROL_MAX_BODY = 1024 * 1024,
     CONTROL_CONNECTIONS = 64,
@@ -45,6 +47,7 @@ struct daemon {
     struct journal *journal; /* NULL in broker mode */
     struct dispatcher *dispatcher;
     struct webhook *webhook;
+    struct subscriptions *subscriptions;
     struct http_server *webhook_server;
     struct control *control;
     struct http_server *control_server;
@@ -118,6 +121,7 @@ static bool readiness(void *context, struct buf *json)
     buf_printf(json, ",\"acknowledge\":\"%s\"", daemon->journal ? "journal" : "broker");
     append_journal(daemon, json);
     append_publishers(daemon, json);
+    subscriptions_append_readiness(daemon->subscriptions, json);
     buf_append_char(json, '}');
     return !reason;
 }
@@ -255,6 +259,35 @@ static void get_refusals(void *context, struct http_request *request)
     buf_release(&json);
 }
 
+static int use_keys(void *context, const char *account,
+                    const unsigned char (*keys)[SIGNATURE_KEY_SIZE], size_t count,
+                    struct error *err)
+{
+    return webhook_set_keys(context, account, keys, count, err);
+}
+
+static bool look_at_topics(void *context, struct buf *json)
+{
+    if (json)
+        return topic_keeper_look(context, TOPICS_MS, json);
+    topic_keeper_ask(context);
+    return false;
+}
+
+static int open_subscriptions(struct daemon *daemon, struct error *err)
+{
+    daemon->subscriptions =
+        subscriptions_open(&(struct subscriptions_options){.config = daemon->config,
+                                                           .clock = daemon->clock,
+                                                           .metrics = daemon->metrics,
+                                                           .use_keys = use_keys,
+                                                           .use_keys_context = daemon->webhook,
+                                                           .look_at_topics = look_at_topics,
+                                                           .topics_context = daemon->topics},
+                           err);
+    return daemon->subscriptions ? 0 : -1;
+}
+
 static struct http_tls_files tls_files_of(const struct config_tls *tls)
 {
     return (struct http_tls_files){tls->certificate, tls->key, tls->client_ca};
@@ -298,6 +331,7 @@ static int start_control(struct daemon *daemon, struct error *err)
                                                             .readiness_context = daemon});
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
+    subscriptions_add_routes(daemon->subscriptions, daemon->control);
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
     control_add(daemon->control,
@@ -357,9 +391,10 @@ static int start_listeners(struct daemon *daemon, struct error *err)
                                   .is_ready = is_ready,
                                   .ready_context = daemon},
         err);
-    if (!daemon->webhook || start_control(daemon, err) < 0)
+    if (!daemon->webhook || open_subscriptions(daemon, err) < 0 || start_control(daemon, err) < 0 ||
+        start_webhook_server(daemon, err) < 0)
         return -1;
-    return start_webhook_server(daemon, err);
+    return subscriptions_start(daemon->subscriptions, err);
 }
 
 static int start_reload(struct daemon *daemon, struct error *err)
@@ -371,7 +406,8 @@ static int start_reload(struct daemon *daemon, struct error *err)
                                                .webhook_server = daemon->webhook_server,
                                                .control = daemon->control,
                                                .control_server = daemon->control_server,
-                                               .topics = daemon->topics},
+                                               .topics = daemon->topics,
+                                               .subscriptions = daemon->subscriptions},
                         err);
 }
 
@@ -386,10 +422,8 @@ static int start(struct daemon *daemon, struct error *err)
     if (open_journal(daemon, err) < 0 || start_delivery(daemon, err) < 0)
         return -1;
     daemon->reload = reload_new(daemon->config, daemon->metrics, daemon->clock, err);
-    if (!daemon->reload || start_listeners(daemon, err) < 0)
-        return -1;
     daemon->topics = topic_keeper_start(daemon->config, daemon->metrics, err);
-    if (!daemon->topics)
+    if (!daemon->reload || !daemon->topics || start_listeners(daemon, err) < 0)
         return -1;
     metrics_on_scrape(daemon->metrics, collect_certificates, daemon);
     return start_reload(daemon, err);
@@ -403,6 +437,7 @@ static void stop(struct daemon *daemon)
 
     reload_stop(daemon->reload);
     topic_keeper_stop(daemon->topics);
+    subscriptions_stop(daemon->subscriptions);
     if (daemon->webhook)
         webhook_drain(daemon->webhook);
     if (daemon->webhook_server) {
@@ -418,6 +453,7 @@ static void stop(struct daemon *daemon)
     journal_close(daemon->journal);
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
     http_server_free(daemon->webhook_server);
+    subscriptions_free(daemon->subscriptions);
     webhook_free(daemon->webhook);
     metrics_free(daemon->metrics);
     log_info("process.stopped",

@@ -232,6 +232,14 @@ void topic_keeper_reconfigure(struct topic_keeper *keeper, const struct config *
     config_free(before);
 }
 
+void topic_keeper_ask(struct topic_keeper *keeper)
+{
+    pthread_mutex_lock(&keeper->lock);
+    keeper->wanted++;
+    pthread_cond_broadcast(&keeper->changed);
+    pthread_mutex_unlock(&keeper->lock);
+}
+
 bool topic_keeper_look(struct topic_keeper *keeper, int64_t timeout_ms, struct buf *json)
 {
     struct timespec until = after_ms(timeout_ms);

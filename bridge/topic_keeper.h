@@ -26,6 +26,9 @@ struct topic_keeper *topic_keeper_start(const struct config *config, struct metr
 /* Another configuration is in force, of which it takes a reference: looks soon. */
 void topic_keeper_reconfigure(struct topic_keeper *keeper, const struct config *config);
 
+/* Looks soon. */
+void topic_keeper_ask(struct topic_keeper *keeper);
+
 /*
  * Looks now, waits for it at most `timeout_ms` and appends what it found, a JSON array of
  * {"topic","state","detail"}: `state` is created, missing, not_created or too_small; topics that

@@ -36,15 +36,6 @@ static void release_node(struct node *node)
     free(node->name);
 }
 
-struct field_policy *field_policy_new(enum field_policy_kind kind)
-{
-    struct field_policy *policy = calloc(1, sizeof(*policy));
-
-    if (policy)
-        policy->kind = kind;
-    return policy;
-}
-
 void field_policy_free(struct field_policy *policy)
 {
     if (!policy)
@@ -146,6 +137,19 @@ static struct node *add_child(struct node *node, struct text name)
     }
     children[node->child_count++] = child;
     return child;
+}
+
+struct field_policy *field_policy_new(enum field_policy_kind kind)
+{
+    struct field_policy *policy = calloc(1, sizeof(*policy));
+
+    if (!policy)
+        return NULL;
+    policy->kind = kind;
+    if (kind == FIELDS_DROP || add_child(&policy->root, text_of("data")))
+        return policy;
+    field_policy_free(policy);
+    return NULL;
 }
 
 static int add_path(struct field_policy *policy, struct text path)

@@ -44,6 +44,7 @@ def test_it_has_every_destination_that_topics_shows(describe, make_bridge):
          "mqtt": {"topic": "close/{lead_id}/{object_type}/{object_id}", "qos": 2, "retain": True}},
         {"category": "lead", "kafka": {"topic": "close.lead", "format": "cloudevents", "key": "object_id", "tombstone": True}},
         {"object_type": "of.tomorrow", "action": "made", "account": "main", "mqtt": {"topic": "close/tomorrow", "qos": 1}},
+        {"object_type": "contact", "kafka": {"topic": "close.contacts"}, "fields": {"drop": ["data.emails"]}},
         {"object_type": "activity.note", "kafka": {"topic": "close.notes", "format": "raw", "key": "none"},
          "extra_filter": {"type": "field_accessor", "field": "user_id", "filter": {"type": "equals", "value": "user_1"}}},
         {"object_type": "*", "fallback": True, "kafka": {"topic": "close.other"}}]
@@ -67,6 +68,7 @@ def test_it_has_every_destination_that_topics_shows(describe, make_bridge):
     assert leads["lead.created-2"]["contentType"] == "application/cloudevents+json; charset=UTF-8"
     assert leads["lead.created"]["bindings"]["kafka"]["key"] == {"type": "string",
                                                                  "description": "Made of the template {object_type}"}
+    assert document.channels["kafka", "close.contacts"]["messages"]["contact.created"]["x-fields"] == {"drop": ["data.emails"]}
     [note] = [m for name, m in document.channels["kafka", "close.notes"]["messages"].items() if name == "activity.note.created"]
     assert note["bindings"]["kafka"]["key"]["type"] == "null" and note["x-extra-filter"]["field"] == "user_id"
 
@@ -122,3 +124,24 @@ def test_a_file_that_cannot_be_written_is_said(make_bridge):
         (73, "close-bridge asyncapi: cannot create no/such/folder: No such file or directory\n")
     done = bridge.run("asyncapi", "-c", bridge.config_path, "-o", "/dev/full")
     assert done.returncode == 74 and "cannot write /dev/full: No space left on device" in done.stderr
+
+
+def test_keys_are_described_as_records_have_them(describe):
+    keys = {"lead_id": ("string", "lead_id; without one object_id, without that the event's id."),
+            "object_id": (["string", "null"], "object_id"), "event_id": ("string", "The event's id."),
+            "organization_id": (["string", "null"], "organization_id"), "none": ("null", "There is no key."),
+            "{action}-{lead_id}": ("string", "Made of the template {action}-{lead_id}")}
+    document = describe(topic_map=[{"object_type": "lead", "action": "created", "kafka": {"topic": f"t{number}", "key": key}}
+                                   for number, key in enumerate(keys)])
+    found = [document.channels["kafka", f"t{number}"]["messages"]["lead.created"]["bindings"]["kafka"]["key"]
+             for number in range(len(keys))]
+    assert [(key["type"], key["description"]) for key in found] == list(keys.values())
+
+
+def test_entries_with_filters_of_their_own_are_messages_of_their_own(describe):
+    def entry(user):
+        return {"object_type": "lead", "action": "created", "kafka": {"topic": "leads"},
+                "extra_filter": {"type": "field_accessor", "field": "user_id", "filter": {"type": "equals", "value": user}}}
+    messages = describe(topic_map=[entry("user_1"), entry("user_2")]).channels["kafka", "leads"]["messages"]
+    assert {name: message["x-extra-filter"]["filter"]["value"] for name, message in messages.items()} == \
+        {"lead.created": "user_1", "lead.created-2": "user_2"}
