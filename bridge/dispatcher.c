@@ -386,7 +386,7 @@ static int find_places(struct dispatcher *dispatcher, struct change *change, str
             journal_add_cursor(journal, publisher_ops[p]->name, &change->cursors[p], err) < 0)
             return -1;
     }
-    if (journal && change->config->dead_letter_topic)
+    if (journal && change->config->dead_letter_topic && !dispatcher->dead_copies)
         return journal_add_cursor(journal, DEAD_COPIES_CURSOR, &change->dead_cursor, err);
     return 0;
 }

@@ -150,6 +150,7 @@ void lane_change(struct lane *lane, const struct carrier_options *options)
     make_series(lane);
     atomic_store(&lane->is_configured, options->options != NULL);
     carrier_change(&lane->carrier, options);
+    atomic_store(&lane->is_ready, true); /* there may be one at once, where there was none */
 }
 
 bool lane_is_configured(const struct lane *lane)
@@ -575,8 +576,10 @@ static void serve(struct lane *lane, bool fd_is_readable)
 
     if (news == CARRIER_NO_NEWS)
         return;
-    give_back_submitted(lane, news == CARRIER_HANGS);
     atomic_store(&lane->is_ready, true);
+    if (news == CARRIER_HAS_OPENED)
+        return;
+    give_back_submitted(lane, news == CARRIER_HANGS);
     if (lane_is_configured(lane))
         return;
     give_back_waiting(lane);
