@@ -134,8 +134,6 @@ static struct cursor *find_cursor(struct journal *journal, const char *publisher
 static int make_cursor(struct journal *journal, const char *publisher, uint64_t seq,
                        struct error *err)
 {
-    MDB_val key = {strlen(publisher), NULL};
-    MDB_val value = {sizeof(seq), &seq};
     struct cursor *cursor;
     MDB_txn *txn;
     int rc;
@@ -152,8 +150,7 @@ static int make_cursor(struct journal *journal, const char *publisher, uint64_t 
         return error_set(err, ERROR_FATAL, "out of memory");
     }
     cursor->seq = cursor->pending = seq;
-    key.mv_data = cursor->publisher;
-    rc = mdb_put(txn, journal->store.db[STORE_CURSORS], &key, &value, 0);
+    rc = cursor_put(&journal->store, txn, publisher, seq);
     if (rc == 0)
         rc = mdb_txn_commit(txn);
     else

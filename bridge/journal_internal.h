@@ -7,6 +7,7 @@
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
  *   journal_letters.c parked records and dead letters
  *   journal_reader.c  reading events
+ *   journal_records.c what the stored values look like
  */
 #ifndef BRIDGE_JOURNAL_INTERNAL_H
 #define BRIDGE_JOURNAL_INTERNAL_H
@@ -20,28 +21,14 @@
 #include "bridge/base/mailbox.h"
 #include "bridge/dedupe.h"
 #include "bridge/delivery.h"
-#include "bridge/identity.h"
 #include "bridge/journal.h"
+#include "bridge/journal_records.h"
 #include "bridge/journal_store.h"
 
 enum {
-    JOURNAL_FORMAT = 1,
     BATCH_DELIVERIES = 4096,
     BATCH_NOTES = 4096,
     BATCH_BYTES = 16 * 1024 * 1024,
-    PUBLISHER_SIZE = 64, /* with its terminator */
-};
-
-/* Stored in every commit under "state". */
-struct journal_state {
-    uint32_t format;
-    uint32_t age_s;      /* the journal's clock */
-    uint64_t commits;    /* counts the commits */
-    uint64_t next_seq;   /* of the next event */
-    uint64_t next_dead;  /* id of the next dead letter */
-    uint64_t next_batch; /* number of the next batch of marks */
-    uint32_t evicted;    /* see dedupe_evicted() */
-    uint32_t unused;
 };
 
 /* State that is true only when the commit under way succeeds. */
@@ -159,8 +146,11 @@ struct cursor *cursor_get(struct journal *journal, const char *publisher);
 bool is_of_letters(const char *cursor);
 uint64_t cursors_minimum(const struct journal *journal);
 
-/* How many marks a stored batch of so many bytes holds. */
+/* How many marks a stored batch of so many bytes holds, sound or not. */
 size_t marks_in(size_t size);
+
+/* Stores a cursor; an LMDB code. */
+int cursor_put(struct store *store, struct MDB_txn *txn, const char *publisher, uint64_t seq);
 
 /* ---- journal_commit.c ---- */
 

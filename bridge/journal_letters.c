@@ -16,22 +16,7 @@
  * the records of a topic in their order; that of a dead letter is its number.
  */
 
-enum { LETTER_MAGIC = 0x314c4243, TOPIC_HASH_SIZE = 16, KEY_TAIL = TOPIC_HASH_SIZE + 8 + 4 };
-
-struct letter_head {
-    uint32_t magic;
-    uint32_t nth;
-    uint64_t checksum; /* XXH3 of everything behind this member but the event's record */
-    int64_t first_ms;
-    int64_t last_ms;
-    uint64_t seq;
-    uint16_t publisher_size;
-    uint16_t topic_size;
-    uint16_t reason_size;
-    uint16_t unused;
-};
-
-static const size_t checksum_start = offsetof(struct letter_head, first_ms);
+enum { TOPIC_HASH_SIZE = 16, KEY_TAIL = TOPIC_HASH_SIZE + 8 + 4 };
 
 struct parked_key {
     unsigned char bytes[PUBLISHER_SIZE + KEY_TAIL];
@@ -85,7 +70,6 @@ static size_t cut(const char *text, size_t capacity)
 static struct letter_head head_for(const struct note *note, int64_t first_ms, int64_t now_ms)
 {
     return (struct letter_head){
-        .magic = LETTER_MAGIC,
         .nth = note->nth,
         .first_ms = first_ms,
         .last_ms = now_ms,
@@ -94,11 +78,6 @@ static struct letter_head head_for(const struct note *note, int64_t first_ms, in
         .topic_size = (uint16_t)cut(note->topic, sizeof(((struct letter *)0)->topic)),
         .reason_size = (uint16_t)cut(note->reason, sizeof(((struct letter *)0)->reason)),
     };
-}
-
-static size_t texts_size(const struct letter_head *head)
-{
-    return (size_t)head->publisher_size + head->topic_size + head->reason_size;
 }
 
 static char *append(char *to, const char *text, size_t size)
@@ -112,22 +91,18 @@ static char *append(char *to, const char *text, size_t size)
 static void fill_letter(void *memory, struct letter_head head, const struct note *note)
 {
     char *at = (char *)memory + sizeof(head);
-    uint64_t checksum;
 
     at = append(at, note->publisher, head.publisher_size);
     at = append(at, note->topic, head.topic_size);
     at = append(at, note->reason, head.reason_size);
     append(at, (const char *)note->event->record, note->event->record->size);
-    memcpy(memory, &head, sizeof(head));
-    checksum = XXH3_64bits((const char *)memory + checksum_start,
-                           sizeof(head) - checksum_start + texts_size(&head));
-    memcpy((char *)memory + offsetof(struct letter_head, checksum), &checksum, sizeof(checksum));
+    letter_seal(memory, head);
 }
 
 static int put_letter(MDB_txn *txn, MDB_dbi db, MDB_val key, const struct letter_head *head,
                       const struct note *note, unsigned flags)
 {
-    MDB_val value = {sizeof(*head) + texts_size(head) + note->event->record->size, NULL};
+    MDB_val value = {letter_prefix_size(head) + note->event->record->size, NULL};
     int rc = mdb_put(txn, db, &key, &value, flags | MDB_RESERVE);
 
     if (rc == 0)
@@ -141,17 +116,17 @@ static int64_t first_ms_of(const struct store *store, MDB_txn *txn, MDB_val key,
     struct letter_head head;
     MDB_val value;
 
-    if (mdb_get(txn, store->db[STORE_PARKED], &key, &value) != 0 || value.mv_size < sizeof(head))
+    if (mdb_get(txn, store->db[STORE_PARKED], &key, &value) != 0 ||
+        !letter_check(value.mv_data, value.mv_size, &head))
         return otherwise;
-    memcpy(&head, value.mv_data, sizeof(head));
-    return head.magic == LETTER_MAGIC ? head.first_ms : otherwise;
+    return head.first_ms;
 }
 
 uint64_t letters_cost(const struct store *store, const struct note *note)
 {
     struct letter_head head = head_for(note, 0, 0);
 
-    return store_cost(store, sizeof(head) + texts_size(&head) + note->event->record->size);
+    return store_cost(store, letter_prefix_size(&head) + note->event->record->size);
 }
 
 int letters_park(struct store *store, struct MDB_txn *txn, const struct note *note, int64_t now_ms)
@@ -217,25 +192,6 @@ int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *no
 
 /* ---- reading ---- */
 
-static int check_letter(const MDB_val *value, struct letter_head *out_head)
-{
-    const char *bytes = value->mv_data;
-
-    if (value->mv_size < sizeof(*out_head))
-        return -1;
-    memcpy(out_head, bytes, sizeof(*out_head));
-    if (out_head->magic != LETTER_MAGIC ||
-        value->mv_size - sizeof(*out_head) < texts_size(out_head) ||
-        out_head->publisher_size >= sizeof(((struct letter *)0)->publisher) ||
-        out_head->topic_size >= sizeof(((struct letter *)0)->topic) ||
-        out_head->reason_size >= sizeof(((struct letter *)0)->reason))
-        return -1;
-    return XXH3_64bits(bytes + checksum_start, sizeof(*out_head) - checksum_start +
-                                                   texts_size(out_head)) == out_head->checksum
-               ? 0
-               : -1;
-}
-
 static const char *copy_text(char *to, const char *from, size_t size)
 {
     memcpy(to, from, size);
@@ -261,8 +217,8 @@ static int read_letter(struct journal *journal, const char *kind, uint64_t id, c
     struct letter_head head;
     struct error why = {.message = "the head does not match its checksum"};
 
-    if (check_letter(value, &head) == 0) {
-        size_t before = sizeof(head) + texts_size(&head);
+    if (letter_check(value->mv_data, value->mv_size, &head)) {
+        size_t before = letter_prefix_size(&head);
         struct event *event =
             event_from_record((const char *)value->mv_data + before, value->mv_size - before, &why);
 
@@ -413,7 +369,7 @@ static void count_parked(struct topic_count *topic, const MDB_val *key, const MD
     struct letter letter;
 
     if (key->mv_size < 12 || key->mv_size - 12 > sizeof(topic->prefix) ||
-        check_letter(value, &head) < 0)
+        !letter_check(value->mv_data, value->mv_size, &head))
         return; /* reading the list reports it */
     copy_head(&letter, &head, (const char *)value->mv_data + sizeof(head));
     if (topic->prefix_size != key->mv_size - 12 ||
@@ -471,7 +427,7 @@ int journal_visit_dead(struct journal_reader *reader,
         return -1;
     rc = mdb_cursor_open(txn, journal->store.db[STORE_DEAD], &rows);
     while (rc == 0 && (rc = mdb_cursor_get(rows, &key, &value, MDB_NEXT)) == 0) {
-        if (check_letter(&value, &head) < 0)
+        if (!letter_check(value.mv_data, value.mv_size, &head))
             continue; /* reading the list reports it */
         copy_head(&letter, &head, (const char *)value.mv_data + sizeof(head));
         visit(context, letter.publisher);
