@@ -76,6 +76,30 @@ static int park(struct journal *journal, MDB_txn *txn, struct batch *batch, stru
     return letters_park(&journal->store, txn, note, clock_wall_ms(journal->clock));
 }
 
+/* A letter that an operator dropped meanwhile stays dropped. */
+static int rebury(struct journal *journal, MDB_txn *txn, struct batch *batch, struct note *note)
+{
+    int rc;
+
+    if (!has_room(journal, batch, letters_cost(&journal->store, note), false)) {
+        note->result = NOTE_FULL;
+        return 0;
+    }
+    rc = letters_rebury(&journal->store, txn, note, clock_wall_ms(journal->clock));
+    if (rc == MDB_NOTFOUND)
+        note->result = NOTE_ABSENT;
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int drop(struct journal *journal, MDB_txn *txn, struct note *note)
+{
+    int rc = letters_drop(&journal->store, txn, note->letter);
+
+    if (rc == MDB_NOTFOUND)
+        note->result = NOTE_ABSENT;
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 static int apply_note(struct journal *journal, MDB_txn *txn, struct batch *batch, struct note *note)
 {
     note->result = NOTE_STORED;
@@ -89,6 +113,10 @@ static int apply_note(struct journal *journal, MDB_txn *txn, struct batch *batch
                               note->nth);
     case NOTE_BURY:
         return bury(journal, txn, batch, note);
+    case NOTE_REBURY:
+        return rebury(journal, txn, batch, note);
+    case NOTE_DROP:
+        return drop(journal, txn, note);
     }
     return 0;
 }

@@ -5,7 +5,8 @@
  *   journal_state.c   what is read at a start: the state, the secret, cursors, marks; the clock
  *   journal_writer.c  the thread: batches, answers, trouble and recovery
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
- *   journal_letters.c parked records and dead letters
+ *   journal_letters.c parked records and dead letters: writing them
+ *   journal_letters_read.c  ... and reading them
  *   journal_reader.c  reading events
  *   journal_records.c what the stored values look like
  */
@@ -170,12 +171,26 @@ bool retention_is_due(struct journal *journal);
 
 /* ---- journal_letters.c ---- */
 
+enum { TOPIC_HASH_SIZE = 16, PARKED_KEY_TAIL = 8 + 4 };
+
+/* Publisher, 0, hash of the topic, seq, nth: sorts the records of a topic in their order. */
+struct parked_key {
+    unsigned char bytes[PUBLISHER_SIZE + TOPIC_HASH_SIZE + PARKED_KEY_TAIL];
+    size_t size;
+};
+
+struct parked_key parked_key(const char *publisher, const char *topic, uint64_t seq, uint32_t nth);
+
 /* All return an LMDB code. */
 int letters_park(struct store *store, struct MDB_txn *txn, const struct note *note, int64_t now_ms);
 int letters_unpark(struct store *store, struct MDB_txn *txn, const char *publisher,
                    const char *topic, uint64_t seq, uint32_t nth);
 int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *note, uint64_t id,
                  int64_t now_ms);
+/* Both give MDB_NOTFOUND when there is no such dead letter. */
+int letters_rebury(struct store *store, struct MDB_txn *txn, const struct note *note,
+                   int64_t now_ms);
+int letters_drop(struct store *store, struct MDB_txn *txn, uint64_t id);
 /* Deletes every parked record of a publisher. */
 int letters_drop_parked(struct store *store, struct MDB_txn *txn, const char *publisher);
 uint64_t letters_cost(const struct store *store, const struct note *note);

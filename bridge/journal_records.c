@@ -163,3 +163,21 @@ bool letter_check(const void *bytes, size_t size, struct letter_head *out_head)
     *out_head = head;
     return true;
 }
+
+bool letter_view(const void *bytes, size_t size, struct letter_view *out_view)
+{
+    const char *at = (const char *)bytes + sizeof(struct letter_head);
+    struct letter_view view;
+
+    if (!letter_check(bytes, size, &view.head))
+        return false;
+    view.publisher = (struct text){at, view.head.publisher_size};
+    at += view.head.publisher_size;
+    view.topic = (struct text){at, view.head.topic_size};
+    at += view.head.topic_size;
+    view.reason = (struct text){at, view.head.reason_size};
+    at += view.head.reason_size;
+    view.record = (struct text){at, size - letter_prefix_size(&view.head)};
+    *out_view = view;
+    return true;
+}

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bridge/base/text.h"
 #include "bridge/dedupe.h"
 #include "bridge/identity.h"
 
@@ -104,5 +105,17 @@ struct dedupe_mark marks_at(const void *value, uint32_t i);
 
 /* Bytes before the event's record. */
 size_t letter_prefix_size(const struct letter_head *head);
+
+/* A letter as it lies in the store: the texts and the event's record point into it. */
+struct letter_view {
+    struct letter_head head;
+    struct text publisher;
+    struct text topic;
+    struct text reason;
+    struct text record; /* not checked */
+};
+
+/* False when the letter is damaged before its event's record. */
+bool letter_view(const void *bytes, size_t size, struct letter_view *out_view);
 
 #endif
