@@ -220,6 +220,8 @@ void journal_numbers(struct journal *journal, struct journal_numbers *out_number
         .max_bytes = journal->store.max_size,
         .dead_count = atomic_load(&journal->dead_count),
         .dead_tail = atomic_load(&journal->dead_tail),
+        .dead_bytes = atomic_load(&journal->dead_bytes),
+        .dead_max_bytes = journal->store.max_size / STORE_DEAD_SHARE,
         .dedupe_window_s = atomic_load(&journal->window_s),
         .can_accept = trouble == NULL,
         .trouble = trouble,

@@ -185,6 +185,17 @@ int journal_visit_dead(struct journal_reader *reader,
 int journal_read_dead(struct journal_reader *reader, const struct letter_query *query,
                       struct letter *out_letters, uint64_t *out_after, struct error *err);
 
+/* Where a dead letter stands among the others, and its event in the journal. */
+struct letter_place {
+    uint64_t id;
+    uint64_t seq;
+    uint32_t nth;
+};
+
+/* As journal_read_dead(), without the letters themselves: at most `query->max_count` places. */
+int journal_list_dead(struct journal_reader *reader, const struct letter_query *query,
+                      struct letter_place *out_places, uint64_t *out_after, struct error *err);
+
 /* ---- numbers, any thread ---- */
 
 struct journal_numbers {
@@ -194,6 +205,8 @@ struct journal_numbers {
     uint64_t max_bytes;      /* max_size */
     uint64_t dead_count;     /* dead letters kept */
     uint64_t dead_tail;      /* id of the newest dead letter */
+    uint64_t dead_bytes;     /* pages in use by dead letters */
+    uint64_t dead_max_bytes; /* a quarter of max_size: with more, nothing is buried */
     int64_t dedupe_window_s; /* how far back duplicates are recognised now: less than configured
                                 when dedupe_max was hit */
     bool can_accept;         /* false: full, disk full, or the store is in trouble */

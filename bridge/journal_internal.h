@@ -118,6 +118,7 @@ struct journal {
     _Atomic uint64_t bytes;
     _Atomic uint64_t dead_count;
     _Atomic uint64_t dead_tail;
+    _Atomic uint64_t dead_bytes;
     _Atomic int64_t window_s;
     _Atomic(const char *) trouble; /* NULL: events are accepted */
     _Atomic uint64_t conflicts;

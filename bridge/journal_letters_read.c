@@ -55,8 +55,9 @@ static bool passes(const struct letter_query *query, const struct letter_view *v
 struct reading {
     struct journal *journal;
     const char *kind;
-    const struct letter_query *query;
-    struct letter *letters;
+    struct letter_query query;
+    struct letter *letters;      /* or, of dead letters, only ... */
+    struct letter_place *places; /* ... when this is not NULL */
     size_t count;
     size_t bytes;
     bool has_failed;
@@ -70,6 +71,12 @@ static bool fail_without_memory(struct reading *reading)
     return false;
 }
 
+static bool take_place(struct reading *reading, uint64_t id, const struct letter_view *view)
+{
+    reading->places[reading->count++] = (struct letter_place){id, view->head.seq, view->head.nth};
+    return true;
+}
+
 /* Takes the letter, or passes over one that is damaged or not asked for. False: it does not fit. */
 static bool take_letter(struct reading *reading, uint64_t id, const MDB_val *value)
 {
@@ -78,9 +85,11 @@ static bool take_letter(struct reading *reading, uint64_t id, const MDB_val *val
     struct event *event = NULL;
 
     if (letter_view(value->mv_data, value->mv_size, &view)) {
-        if (!passes(reading->query, &view))
+        if (!passes(&reading->query, &view))
             return true;
-        if (reading->count > 0 && reading->bytes + view.record.size > reading->query->max_bytes)
+        if (reading->places)
+            return take_place(reading, id, &view);
+        if (reading->count > 0 && reading->bytes + view.record.size > reading->query.max_bytes)
             return false;
         event = event_from_record(view.record.data, view.record.size, &why);
     }
@@ -104,7 +113,7 @@ static int finish(struct reading *reading, int rc)
     }
     if (!reading->has_failed)
         return (int)reading->count;
-    while (reading->count)
+    while (reading->count && !reading->places)
         event_unref(reading->letters[--reading->count].event);
     return -1;
 }
@@ -120,7 +129,7 @@ static int read_topic(struct reading *reading, MDB_txn *txn, struct parked_key *
     MDB_val value;
     int rc = mdb_cursor_open(txn, reading->journal->store.db[STORE_PARKED], &rows);
 
-    while (rc == 0 && reading->count < reading->query->max_count &&
+    while (rc == 0 && reading->count < reading->query.max_count &&
            (rc = mdb_cursor_get(rows, &key, &value, op)) == 0) {
         op = MDB_NEXT;
         if (key.mv_size != start->size || memcmp(key.mv_data, start->bytes, prefix) != 0 ||
@@ -136,10 +145,9 @@ static int read_topic(struct reading *reading, MDB_txn *txn, struct parked_key *
 int journal_read_parked(struct journal_reader *reader, const struct letter_query *query,
                         struct letter *out_letters, struct error *err)
 {
-    struct letter_query any_reason = *query;
     struct reading reading = {.journal = reader->journal,
                               .kind = "parked",
-                              .query = &any_reason,
+                              .query = *query,
                               .letters = out_letters,
                               .err = err};
     bool is_last = query->after_nth == UINT32_MAX;
@@ -151,7 +159,7 @@ int journal_read_parked(struct journal_reader *reader, const struct letter_query
 
     if (!txn)
         return -1;
-    any_reason.reason = NULL;
+    reading.query.reason = NULL;
     rc = read_topic(&reading, txn, &start);
     store_end_read(&reader->journal->store, txn);
     return finish(&reading, rc);
@@ -161,15 +169,15 @@ int journal_read_parked(struct journal_reader *reader, const struct letter_query
 
 static int read_shelf(struct reading *reading, MDB_txn *txn, uint64_t *out_after)
 {
-    uint64_t id = reading->query->after_id + 1;
+    uint64_t id = reading->query.after_id + 1;
     MDB_val key = {sizeof(id), &id};
     MDB_cursor_op op = MDB_SET_RANGE;
     MDB_cursor *rows = NULL;
     MDB_val value;
     int rc = mdb_cursor_open(txn, reading->journal->store.db[STORE_DEAD], &rows);
 
-    *out_after = reading->query->after_id;
-    for (int i = 0; rc == 0 && i < DEAD_PER_CALL && reading->count < reading->query->max_count;
+    *out_after = reading->query.after_id;
+    for (int i = 0; rc == 0 && i < DEAD_PER_CALL && reading->count < reading->query.max_count;
          i++) {
         rc = mdb_cursor_get(rows, &key, &value, op);
         if (rc != 0 || key.mv_size != sizeof(id))
@@ -187,26 +195,40 @@ static int read_shelf(struct reading *reading, MDB_txn *txn, uint64_t *out_after
     return rc;
 }
 
-int journal_read_dead(struct journal_reader *reader, const struct letter_query *query,
-                      struct letter *out_letters, uint64_t *out_after, struct error *err)
+static int read_dead(struct reading *reading, uint64_t *out_after)
 {
-    struct reading reading = {.journal = reader->journal,
-                              .kind = "dead",
-                              .query = query,
-                              .letters = out_letters,
-                              .err = err};
+    struct store *store = &reading->journal->store;
     MDB_txn *txn;
     int rc;
 
+    reading->kind = "dead";
     *out_after = UINT64_MAX;
-    if (query->after_id == UINT64_MAX)
+    if (reading->query.after_id == UINT64_MAX)
         return 0;
-    txn = store_begin_read(&reader->journal->store, err);
+    txn = store_begin_read(store, reading->err);
     if (!txn)
         return -1;
-    rc = read_shelf(&reading, txn, out_after);
-    store_end_read(&reader->journal->store, txn);
-    return finish(&reading, rc);
+    rc = read_shelf(reading, txn, out_after);
+    store_end_read(store, txn);
+    return finish(reading, rc);
+}
+
+int journal_read_dead(struct journal_reader *reader, const struct letter_query *query,
+                      struct letter *out_letters, uint64_t *out_after, struct error *err)
+{
+    struct reading reading = {
+        .journal = reader->journal, .query = *query, .letters = out_letters, .err = err};
+
+    return read_dead(&reading, out_after);
+}
+
+int journal_list_dead(struct journal_reader *reader, const struct letter_query *query,
+                      struct letter_place *out_places, uint64_t *out_after, struct error *err)
+{
+    struct reading reading = {
+        .journal = reader->journal, .query = *query, .places = out_places, .err = err};
+
+    return read_dead(&reading, out_after);
 }
 
 /* ---- the topics that have parked records ---- */

@@ -32,6 +32,9 @@ enum store_db {
     STORE_DB_COUNT
 };
 
+/* Dead letters may take this part of max_size; a full store stops who buries, it never evicts. */
+enum { STORE_DEAD_SHARE = 4 };
+
 enum store_room {
     STORE_HAS_ROOM,
     STORE_IS_FULL, /* max_size, or the map behind it */

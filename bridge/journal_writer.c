@@ -54,6 +54,7 @@ void writer_show(struct journal *journal)
     atomic_store(&journal->bytes, journal->store.used);
     atomic_store(&journal->dead_count, journal->store.dead_count);
     atomic_store(&journal->dead_tail, state->next_dead - 1);
+    atomic_store(&journal->dead_bytes, journal->store.dead_used);
     atomic_store(&journal->window_s, dedupe_window_s(journal->dedupe, journal_age_s(journal)));
 }
 

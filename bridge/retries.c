@@ -18,13 +18,21 @@ enum {
     MAX_JOBS = 16,
     BATCH = 64, /* letters of one job and publisher sent at a time ... */
     BATCH_BYTES = 4 * 1024 * 1024,
+    ROUND = 16384, /* letters that are put into the order of their events */
     NOTE_RETRY_MS = 1000,
 };
 
-/* The dead letters of one publisher, or the bodies that are no events, as far as a job has gone
- * through them. */
+/*
+ * The dead letters of one publisher, or the bodies that are no events, as far as a job has gone
+ * through them. Records are buried in the order in which their broker refuses them; a round of them
+ * is sorted by their events, then sent in batches.
+ */
 struct part {
-    uint64_t after;
+    uint64_t after;              /* listed up to here */
+    bool is_listed;              /* all of them */
+    struct letter_place *places; /* of the round */
+    size_t count;
+    size_t at; /* the first not sent */
     size_t on_the_way;
     bool is_done;
 };
@@ -305,40 +313,88 @@ static const char *or_any(const char *text)
 }
 
 /* What a failed read leaves undone stays in the store. */
-static int read_letters(struct retries *retries, const struct letter_query *query,
-                        struct letter *letters, uint64_t *out_after)
+static void report_unreadable(const struct error *err)
 {
-    struct error err;
-    int count = journal_read_dead(retries->options.reader, query, letters, out_after, &err);
-
-    if (count >= 0)
-        return count;
-    log_error("dead_letters.unreadable", log_str("error", err.message),
+    log_error("dead_letters.unreadable", log_str("error", err->message),
               log_str("action", "what was not sent again stays a dead letter"));
-    *out_after = UINT64_MAX;
-    return 0;
 }
 
-static void send_batch(struct retries *retries, struct job *job, struct part *part,
-                       const char *publisher)
+/* Reads a letter and sends it, or counts that it is gone. Returns the size of its event. */
+static size_t take_id(struct retries *retries, struct job *job, uint64_t id)
+{
+    struct letter_query query = {.after_id = id - 1, .max_count = 1};
+    struct letter *letter = alloc_zeroed(1, sizeof(*letter));
+    struct error err;
+    uint64_t after;
+    size_t size = 0;
+    int count = journal_read_dead(retries->options.reader, &query, letter, &after, &err);
+
+    if (count < 0)
+        report_unreadable(&err);
+    if (count == 1 && letter->id == id) {
+        size = letter->event->record->size;
+        take_letter(retries, job, letter);
+    } else {
+        job->counts.absent++;
+        event_unref(letter->event);
+    }
+    free(letter);
+    return size;
+}
+
+static int by_event(const void *a, const void *b)
+{
+    const struct letter_place *left = a;
+    const struct letter_place *right = b;
+
+    if (left->seq != right->seq)
+        return left->seq > right->seq ? 1 : -1;
+    return (left->nth > right->nth) - (left->nth < right->nth);
+}
+
+/* Lists some more of the round's letters; sorts them when they are all there. */
+static void list_some(struct retries *retries, struct job *job, struct part *part,
+                      const char *publisher)
 {
     struct letter_query query = {.publisher = publisher,
                                  .topic = or_any(job->asked.topic),
                                  .reason = or_any(job->asked.reason),
                                  .after_id = part->after,
-                                 .max_count = BATCH,
-                                 .max_bytes = BATCH_BYTES};
-    struct letter *letters = alloc_zeroed(BATCH, sizeof(*letters));
-    int count = read_letters(retries, &query, letters, &part->after);
+                                 .max_count = ROUND - part->count};
+    struct error err;
+    int count;
 
-    part->is_done = part->after >= job->last;
-    for (int i = 0; i < count; i++) {
-        if (letters[i].id <= job->last)
-            take_letter(retries, job, &letters[i]);
-        else
-            event_unref(letters[i].event);
+    if (!part->places)
+        part->places = alloc_zeroed(ROUND, sizeof(*part->places));
+    count = journal_list_dead(retries->options.reader, &query, part->places + part->count,
+                              &part->after, &err);
+    if (count < 0) {
+        report_unreadable(&err);
+        part->after = UINT64_MAX;
+        count = 0;
     }
-    free(letters);
+    part->count += (size_t)count;
+    while (part->count > 0 && part->places[part->count - 1].id > job->last)
+        part->count--;
+    part->is_listed = part->after >= job->last;
+    if (part->is_listed || part->count == ROUND)
+        qsort(part->places, part->count, sizeof(*part->places), by_event);
+}
+
+static void send_batch(struct retries *retries, struct job *job, struct part *part)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < BATCH && bytes < BATCH_BYTES && part->at < part->count; i++)
+        bytes += take_id(retries, job, part->places[part->at++].id);
+    if (part->at < part->count)
+        return;
+    part->at = part->count = 0;
+    part->is_done = part->is_listed;
+    if (part->is_done) {
+        free(part->places);
+        part->places = NULL;
+    }
 }
 
 static void run_part(struct retries *retries, struct job *job, int p)
@@ -353,26 +409,24 @@ static void run_part(struct retries *retries, struct job *job, int p)
         part->is_done = true;
     else if (job->asked.publisher[0] && strcmp(job->asked.publisher, publisher) != 0)
         part->is_done = true;
+    else if (!part->is_listed && part->count < ROUND && part->at == 0)
+        list_some(retries, job, part, publisher);
     else if (!lane || !lane_is_busy(lane))
-        send_batch(retries, job, part, publisher);
+        send_batch(retries, job, part);
 }
 
 static void run_one(struct retries *retries, struct job *job)
 {
-    struct letter_query query = {.after_id = job->asked.id - 1, .max_count = 1};
-    struct letter *letter = alloc_zeroed(1, sizeof(*letter));
-    uint64_t after;
-    int count = read_letters(retries, &query, letter, &after);
-
     for (int p = 0; p < PART_COUNT; p++)
         job->parts[p].is_done = true;
-    if (count == 1 && letter->id == job->asked.id) {
-        take_letter(retries, job, letter);
-    } else {
-        job->counts.absent++;
-        event_unref(letter->event);
-    }
-    free(letter);
+    take_id(retries, job, job->asked.id);
+}
+
+static void free_job(struct job *job)
+{
+    for (int p = 0; p < PART_COUNT; p++)
+        free(job->parts[p].places);
+    free(job);
 }
 
 static bool is_done(const struct job *job)
@@ -454,7 +508,7 @@ void retries_run(struct retries *retries)
         if (is_done(job)) {
             *at = job->next;
             answer(job, true);
-            free(job);
+            free_job(job);
             continue;
         }
         if (now_ms >= job->deadline_ms)
@@ -485,7 +539,7 @@ void retries_close(struct retries *retries)
     while (retries->jobs) {
         struct job *next = retries->jobs->next;
 
-        free(retries->jobs);
+        free_job(retries->jobs);
         retries->jobs = next;
     }
     pthread_mutex_destroy(&retries->lock);

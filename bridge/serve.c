@@ -135,6 +135,10 @@ static void collect(void *context)
               (uint64_t)numbers.dedupe_window_s);
     set_gauge(daemon, "journal_dead_letters", "Dead letters kept in the journal.",
               numbers.dead_count);
+    set_gauge(daemon, "dead_letters_bytes", "Space in use by dead letters.", numbers.dead_bytes);
+    set_gauge(daemon, "dead_letters_max_bytes",
+              "Space that dead letters may use: with more, their publisher stops.",
+              numbers.dead_max_bytes);
     metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_conflicts_total",
                            "Events with the id and date of another one, but other bytes.", ""),
                (int64_t)numbers.conflicts);
