@@ -102,6 +102,7 @@ struct journal {
 
     pthread_t thread;
     bool has_thread;
+    bool is_loaded; /* everything could be read */
     atomic_bool is_stopping;
     void (*on_stored)(void *context, struct event *const *events, size_t count);
     void *on_stored_context;

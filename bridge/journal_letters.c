@@ -45,13 +45,15 @@ static size_t cut(const char *text, size_t capacity)
     return text ? strnlen(text, capacity - 1) : 0;
 }
 
-static struct letter_head head_for(const struct note *note, int64_t first_ms, int64_t now_ms)
+static struct letter_head head_for(const struct note *note, uint64_t id, int64_t first_ms,
+                                   int64_t now_ms)
 {
     return (struct letter_head){
         .nth = note->nth,
         .first_ms = first_ms,
         .last_ms = now_ms,
         .seq = note->event->record->seq,
+        .id = id,
         .publisher_size = (uint16_t)cut(note->publisher, sizeof(((struct letter *)0)->publisher)),
         .topic_size = (uint16_t)cut(note->topic, sizeof(((struct letter *)0)->topic)),
         .reason_size = (uint16_t)cut(note->reason, sizeof(((struct letter *)0)->reason)),
@@ -102,7 +104,7 @@ static int64_t first_ms_of(const struct store *store, MDB_txn *txn, MDB_val key,
 
 uint64_t letters_cost(const struct store *store, const struct note *note)
 {
-    struct letter_head head = head_for(note, 0, 0);
+    struct letter_head head = head_for(note, 0, 0, 0);
 
     return store_cost(store, letter_prefix_size(&head) + note->event->record->size);
 }
@@ -112,7 +114,7 @@ int letters_park(struct store *store, struct MDB_txn *txn, const struct note *no
     struct parked_key key =
         parked_key(note->publisher, note->topic, note->event->record->seq, note->nth);
     struct letter_head head =
-        head_for(note, first_ms_of(store, txn, val_of_key(&key), now_ms), now_ms);
+        head_for(note, 0, first_ms_of(store, txn, val_of_key(&key), now_ms), now_ms);
 
     return put_letter(txn, store->db[STORE_PARKED], val_of_key(&key), &head, note, 0);
 }
@@ -163,7 +165,7 @@ int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *no
     }
     if (rc != 0)
         return rc;
-    head = head_for(note, first_ms, now_ms);
+    head = head_for(note, id, first_ms, now_ms);
     return put_letter(txn, store->db[STORE_DEAD], (MDB_val){sizeof(id), &id}, &head, note,
                       MDB_APPEND);
 }
@@ -179,8 +181,9 @@ int letters_rebury(struct store *store, struct MDB_txn *txn, const struct note *
 
     if (rc != 0)
         return rc;
-    head = head_for(
-        note, letter_check(value.mv_data, value.mv_size, &head) ? head.first_ms : now_ms, now_ms);
+    head = head_for(note, id,
+                    letter_check(value.mv_data, value.mv_size, &head) ? head.first_ms : now_ms,
+                    now_ms);
     return put_letter(txn, store->db[STORE_DEAD], key, &head, note, 0);
 }
 

@@ -80,6 +80,7 @@ struct letter_head {
     int64_t first_ms;
     int64_t last_ms;
     uint64_t seq;
+    uint64_t id; /* of a dead letter; 0: a parked record */
     uint16_t publisher_size;
     uint16_t topic_size;
     uint16_t reason_size;
