@@ -21,6 +21,7 @@
 #include "bridge/dispatcher.h"
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
+#include "bridge/journal_guard.h"
 #include "bridge/metrics.h"
 #include "bridge/topic_map.h"
 #include "bridge/version.h"
@@ -186,10 +187,18 @@ static int open_journal(struct daemon *daemon, struct error *err)
                                       .retention_ms = config->journal.retention_ms,
                                       .dedupe_window_ms = config->journal.dedupe_window_ms,
                                       .dedupe_max = config->journal.dedupe_max};
+    enum guard_result guarded;
+    struct error doubt;
 
     if (config->journal.acknowledge != ACKNOWLEDGE_JOURNAL)
         return 0;
+    guarded = journal_guard(options.path, false, err);
+    if (guarded == GUARD_FAILED)
+        return -1;
     daemon->journal = journal_open(&options, daemon->clock, err);
+    if (!daemon->journal && guarded == GUARD_PASSED &&
+        journal_guard(options.path, true, &doubt) == GUARD_SALVAGED)
+        daemon->journal = journal_open(&options, daemon->clock, err);
     if (!daemon->journal)
         return -1;
     metrics_on_scrape(daemon->metrics, collect, daemon);
