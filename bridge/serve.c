@@ -15,14 +15,14 @@
 #include "bridge/base/log.h"
 #include "bridge/config.h"
 #include "bridge/control.h"
-#include "bridge/control_letters.h"
-#include "bridge/control_worker.h"
+#include "bridge/control_journal.h"
 #include "bridge/delivery.h"
 #include "bridge/dispatcher.h"
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
 #include "bridge/journal_guard.h"
 #include "bridge/metrics.h"
+#include "bridge/subscriptions.h"
 #include "bridge/topic_map.h"
 #include "bridge/topic_report.h"
 #include "bridge/version.h"
@@ -46,10 +46,10 @@ struct daemon {
     struct journal *journal; /* NULL in broker mode */
     struct dispatcher *dispatcher;
     struct webhook *webhook;
+    struct subscriptions *subscriptions;
     struct http_server *webhook_server;
     struct control *control;
-    struct control_worker *control_worker;
-    struct control_letters *control_letters;
+    struct control_journal *control_journal;
     struct http_server *control_server;
     char removed[MAX_REMOVED]
                 [64]; /* publishers that the journal knows and the configuration does not */
@@ -115,6 +115,7 @@ static bool readiness(void *context, struct buf *json)
     buf_printf(json, ",\"acknowledge\":\"%s\"", daemon->journal ? "journal" : "broker");
     append_journal(daemon, json);
     append_publishers(daemon, json);
+    subscriptions_append_readiness(daemon->subscriptions, json);
     buf_append_char(json, '}');
     return !reason;
 }
@@ -238,38 +239,23 @@ static void get_refusals(void *context, struct http_request *request)
     buf_release(&json);
 }
 
-/* In broker mode nothing is on disk that could be looked at, sent again or replayed. */
-static void refuse_without_journal(void *context, struct http_request *request)
+static int use_keys(void *context, const char *account,
+                    const unsigned char (*keys)[SIGNATURE_KEY_SIZE], size_t count,
+                    struct error *err)
 {
-    (void)context;
-    http_respond_error(request, 409, "no_journal",
-                       "With acknowledge: broker the bridge keeps no events.");
+    return webhook_set_keys(context, account, keys, count, err);
 }
 
-static int add_journal_routes(struct daemon *daemon, struct error *err)
+static int open_subscriptions(struct daemon *daemon, struct error *err)
 {
-    static const struct control_route routes[] = {
-        {"GET", "/control/dead-letters", refuse_without_journal, NULL},
-        {"DELETE", "/control/dead-letters", refuse_without_journal, NULL},
-        {"POST", "/control/dead-letters/retry", refuse_without_journal, NULL},
-    };
-
-    if (!daemon->journal) {
-        for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
-            control_add(daemon->control, &routes[i]);
-        return 0;
-    }
-    daemon->control_worker = control_worker_start(err);
-    if (!daemon->control_worker)
-        return -1;
-    daemon->control_letters =
-        control_letters_new(&(struct control_letters_options){.control = daemon->control,
-                                                              .worker = daemon->control_worker,
-                                                              .journal = daemon->journal,
-                                                              .dispatcher = daemon->dispatcher,
-                                                              .metrics = daemon->metrics},
-                            err);
-    return daemon->control_letters ? 0 : -1;
+    daemon->subscriptions =
+        subscriptions_open(&(struct subscriptions_options){.config = daemon->config,
+                                                           .clock = daemon->clock,
+                                                           .metrics = daemon->metrics,
+                                                           .use_keys = use_keys,
+                                                           .use_keys_context = daemon->webhook},
+                           err);
+    return daemon->subscriptions ? 0 : -1;
 }
 
 /* What the daemon serves now. */
@@ -313,7 +299,14 @@ static int start_control(struct daemon *daemon, struct error *err)
                                                             .readiness_context = daemon});
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
-    if (add_journal_routes(daemon, err) < 0)
+    subscriptions_add_routes(daemon->subscriptions, daemon->control);
+    daemon->control_journal =
+        control_journal_new(&(struct control_journal_options){.control = daemon->control,
+                                                              .journal = daemon->journal,
+                                                              .dispatcher = daemon->dispatcher,
+                                                              .metrics = daemon->metrics},
+                            err);
+    if (!daemon->control_journal)
         return -1;
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
@@ -372,9 +365,10 @@ static int start_listeners(struct daemon *daemon, struct error *err)
                                   .is_ready = is_ready,
                                   .ready_context = daemon},
         err);
-    if (!daemon->webhook || start_control(daemon, err) < 0)
+    if (!daemon->webhook || open_subscriptions(daemon, err) < 0 || start_control(daemon, err) < 0 ||
+        start_webhook_server(daemon, err) < 0)
         return -1;
-    return start_webhook_server(daemon, err);
+    return subscriptions_start(daemon->subscriptions, err);
 }
 
 static int start(struct daemon *daemon, struct error *err)
@@ -396,6 +390,7 @@ static void stop(struct daemon *daemon)
 {
     bool all_settled = true;
 
+    subscriptions_stop(daemon->subscriptions);
     if (daemon->webhook)
         webhook_drain(daemon->webhook);
     if (daemon->webhook_server) {
@@ -404,14 +399,14 @@ static void stop(struct daemon *daemon)
     }
     if (daemon->dispatcher)
         all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
-    control_worker_stop(daemon->control_worker);
+    control_journal_stop(daemon->control_journal);
     http_server_free(daemon->control_server);
     control_free(daemon->control);
-    control_letters_free(daemon->control_letters);
-    control_worker_free(daemon->control_worker);
+    control_journal_free(daemon->control_journal);
     journal_close(daemon->journal);
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
     http_server_free(daemon->webhook_server);
+    subscriptions_free(daemon->subscriptions);
     webhook_free(daemon->webhook);
     metrics_free(daemon->metrics);
     log_info("process.stopped",
