@@ -45,8 +45,9 @@ static int open_parts(struct journal *journal, const struct journal_options *opt
         return -1;
     mailbox_init(&journal->deliveries, &journal->wakeup);
     mailbox_init(&journal->notes, &journal->wakeup);
-    if (!journal->batch)
+    if (!journal->batch || !journal->duplicates)
         return error_set(err, ERROR_FATAL, "out of memory");
+    pthread_mutex_init(&journal->duplicates->lock, NULL);
     journal->dedupe =
         dedupe_new(journal->dedupe_max, BATCH_DELIVERIES, journal->dedupe_window_s, err);
     if (!journal->dedupe || store_open(&journal->store, options->path, options->max_size, err) < 0)
@@ -79,6 +80,7 @@ struct journal *journal_open(const struct journal_options *options, const struct
     journal->wakeup.fd = -1;
     journal->store.dir_fd = journal->store.lock_fd = -1;
     journal->batch = malloc(sizeof(*journal->batch));
+    journal->duplicates = calloc(1, sizeof(*journal->duplicates));
     if (open_parts(journal, options, err) < 0) {
         journal_close(journal);
         return NULL;
@@ -110,6 +112,7 @@ void journal_close(struct journal *journal)
     wakeup_release(&journal->wakeup);
     free(journal->cursors);
     free(journal->batch);
+    free(journal->duplicates);
     free(journal);
 }
 

@@ -265,6 +265,7 @@ static void decide(struct journal *journal, struct batch *batch, size_t i, uint3
     batch->depends[i] = verdict == DEDUPE_PENDING;
     if (verdict == DEDUPE_SEEN || verdict == DEDUPE_PENDING) {
         delivery->outcome = DELIVERY_DUPLICATE;
+        duplicates_add(journal->duplicates, mark.identity);
         return;
     }
     decide_new(journal, batch, i, &mark, trouble);

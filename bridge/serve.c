@@ -308,6 +308,14 @@ static struct http_tls_files tls_files_of(const struct config_tls *tls)
     return (struct http_tls_files){tls->certificate, tls->key, tls->client_ca};
 }
 
+/* With a reference. */
+static const struct config *config_in_force(void *context)
+{
+    const struct daemon *daemon = context;
+
+    return reload_config(daemon->reload);
+}
+
 static void get_topic_map(void *context, struct http_request *request)
 {
     struct daemon *daemon = context;
@@ -351,7 +359,10 @@ static int start_control(struct daemon *daemon, struct error *err)
         control_journal_new(&(struct control_journal_options){.control = daemon->control,
                                                               .journal = daemon->journal,
                                                               .dispatcher = daemon->dispatcher,
-                                                              .metrics = daemon->metrics},
+                                                              .metrics = daemon->metrics,
+                                                              .clock = daemon->clock,
+                                                              .config = config_in_force,
+                                                              .config_context = daemon},
                             err);
     if (!daemon->control_journal)
         return -1;
