@@ -85,6 +85,7 @@ class Bridge:
                                                   "reconnect.backoff.max.ms": 500}
         if mosquitto:
             self.config["publishers"]["mqtt"] = {"url": mosquitto.url, "keepalive": "5s"}
+        self.env = {}  # added to the environment of the daemon
         self.process = None
         self.should_run = False
         self.address = None
@@ -105,7 +106,7 @@ class Bridge:
     def launch(self):
         """Starts the process and does not wait for it."""
         self.process = Process("close-bridge", [BINARY, "serve", "-c", self.config_path], self.log_path,
-                               env=SANITIZERS, cwd=self.folder)
+                               env={**SANITIZERS, **self.env}, cwd=self.folder)
         self.log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self.process.start()
 
