@@ -17,17 +17,22 @@ class Nowhere:
     bootstrap = "127.0.0.1:1"
 
 
+def start_on_failing_disk(bridge, folder):
+    """Starts the bridge on a disk that fails on command; returns what commands it."""
+    watched = folder / "watched"
+    watched.mkdir()
+    shim = Shim(folder, watched)
+    bridge.env = shim.env
+    bridge.start(journal={"path": str(watched / "journal"), "max_size": "1GiB", "retention": "1s"},
+                 topic_map=[{"object_type": "*", "kafka": {"topic": "t"}}])
+    return shim
+
+
 @pytest.fixture
 def failing(make_bridge, tmp_path):
     """(a bridge on a disk that fails on command, what commands it)"""
     bridge = make_bridge(Nowhere)
-    watched = tmp_path / "watched"
-    watched.mkdir()
-    shim = Shim(tmp_path, watched)
-    bridge.env = shim.env
-    bridge.start(journal={"path": str(watched / "journal"), "max_size": "1GiB", "retention": "1s"},
-                 topic_map=[{"object_type": "*", "kafka": {"topic": "t"}}])
-    return bridge, shim
+    return bridge, start_on_failing_disk(bridge, tmp_path)
 
 
 def is_accepting(bridge):
@@ -65,13 +70,18 @@ def sweep(bridge, shim, sender, calls, error, positions, for_ever):
     return struck, slowest
 
 
+def fail_syncs(bridge, shim, sender, tier):
+    with sender.running():
+        struck, slowest = sweep(bridge, shim, sender, ["sync"], "EIO", range(1, tier.pick(51, 501)), for_ever=False)
+        struck += sweep(bridge, shim, sender, ["sync"], "ENOSPC", range(1, tier.pick(6, 101)), for_ever=False)[0]
+    return struck, slowest
+
+
 @pytest.mark.row("F4")
 def test_no_batch_whose_sync_failed_is_answered_2xx(failing, make_sender, ledger, tier, figures):
     bridge, shim = failing
     sender = make_sender(bridge, rate=800, lines=8, persistent=True)
-    with sender.running():
-        struck, slowest = sweep(bridge, shim, sender, ["sync"], "EIO", range(1, tier.pick(51, 501)), for_ever=False)
-        struck += sweep(bridge, shim, sender, ["sync"], "ENOSPC", range(1, tier.pick(6, 101)), for_ever=False)[0]
+    struck, slowest = fail_syncs(bridge, shim, sender, tier)
     unavailable = bridge.metrics().value("webhooks_total", result="unavailable")
     verdict = check_journal(bridge, ledger)
     refused = sender.statuses.get(503, 0)
