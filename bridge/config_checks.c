@@ -241,6 +241,21 @@ static void check_broker_accounts(struct config_loader *loader)
     }
 }
 
+/* The only place where what a policy would cut can show. */
+static void check_broker_fields(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+
+    for (size_t i = 0; config->dead_letter_topic && i < config->entry_count; i++) {
+        if (!config->entries[i].fields)
+            continue;
+        config_report_warning(loader->report, loader->root, "dead_letters.kafka",
+                              "gets what is not an event whole, whatever the fields of topic_map, "
+                              "for with acknowledge: broker nothing else keeps it");
+        return;
+    }
+}
+
 static void check_broker_mode(struct config_loader *loader)
 {
     const struct config *config = loader->config;
@@ -248,6 +263,7 @@ static void check_broker_mode(struct config_loader *loader)
     if (config->journal.acknowledge != ACKNOWLEDGE_BROKER)
         return;
     check_broker_accounts(loader);
+    check_broker_fields(loader);
     if (!config->dead_letter_topic &&
         !config_node_get(config_node_get(loader->root, "dead_letters"), "kafka"))
         config_report_mistake(loader->report, loader->root, "dead_letters.kafka",
@@ -279,5 +295,7 @@ void config_check(struct config_loader *loader)
     check_publishers(loader);
     check_dead_letters(loader);
     check_broker_mode(loader);
+    if (loader->report->mistakes == 0)
+        config_check_reach(loader);
     set_timeouts(loader->config);
 }

@@ -5,8 +5,9 @@
 #include "publishers/publisher.h"
 #include "schemas/encoder.h"
 #include "schemas/envelope.h"
+#include "schemas/event.h"
 
-enum { OUR_HEADERS = 4 }; /* beside the envelope's */
+enum { OUR_HEADERS = 5 }; /* beside the envelope's */
 
 static bool add_header(rd_kafka_headers_t *headers, const char *name, struct text value)
 {
@@ -16,14 +17,25 @@ static bool add_header(rd_kafka_headers_t *headers, const char *name, struct tex
 
 static bool add_attributes(rd_kafka_headers_t *headers, const struct record *record)
 {
+    bool is_binary = format_is_binary_mode(record->format);
     struct envelope envelope;
 
     envelope_build(&envelope, record->event, record->is_replay);
     for (size_t i = 0; i < envelope.count; i++) {
-        if (!add_header(headers, envelope.attributes[i].kafka_name, envelope.attributes[i].value))
+        const struct envelope_attribute *attribute = &envelope.attributes[i];
+
+        if ((is_binary || attribute->is_trace_context) &&
+            !add_header(headers, attribute->kafka_name, attribute->value))
             return false;
     }
     return true;
+}
+
+/* A body that is no event need not be JSON either. */
+static const char *content_type(const struct record *record)
+{
+    return event_has(record->event, EVENT_IS_OPAQUE) ? "application/octet-stream"
+                                                     : format_content_type(record->format, false);
 }
 
 /* Returns owned, NULL without memory. */
@@ -33,11 +45,13 @@ static rd_kafka_headers_t *make_headers(const struct record *record)
 
     if (!headers)
         return NULL;
-    if (add_header(headers, "content-type", text_of(format_content_type(record->format, false))) &&
-        (!format_is_binary_mode(record->format) || add_attributes(headers, record)) &&
+    if (add_header(headers, "content-type", text_of(content_type(record))) &&
+        add_attributes(headers, record) &&
         add_header(headers, "closebridge_reason", text_of(record->dead_reason)) &&
         add_header(headers, "closebridge_publisher", text_of(record->dead_publisher)) &&
-        add_header(headers, "closebridge_topic", text_of(record->dead_topic)))
+        add_header(headers, "closebridge_topic", text_of(record->dead_topic)) &&
+        add_header(headers, "closebridge_withheld",
+                   text_of(record->is_withheld ? "field_policy" : NULL)))
         return headers;
     rd_kafka_headers_destroy(headers);
     return NULL;

@@ -222,12 +222,17 @@ static int add_property(mosquitto_property **properties, const char *name, struc
 
 static int add_attributes(mosquitto_property **properties, const struct record *record)
 {
+    bool is_binary = format_is_binary_mode(record->format);
     struct envelope envelope;
     int rc = MOSQ_ERR_SUCCESS;
 
     envelope_build(&envelope, record->event, record->is_replay);
-    for (size_t i = 0; i < envelope.count && rc == MOSQ_ERR_SUCCESS; i++)
-        rc = add_property(properties, envelope.attributes[i].name, envelope.attributes[i].value);
+    for (size_t i = 0; i < envelope.count && rc == MOSQ_ERR_SUCCESS; i++) {
+        const struct envelope_attribute *attribute = &envelope.attributes[i];
+
+        if (is_binary || attribute->is_trace_context)
+            rc = add_property(properties, attribute->name, attribute->value);
+    }
     return rc;
 }
 
@@ -242,7 +247,7 @@ static int make_properties(const struct mqtt_connection *connection, const struc
     if (rc == MOSQ_ERR_SUCCESS && connection->options->message_expiry_s > 0)
         rc = mosquitto_property_add_int32(properties, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL,
                                           connection->options->message_expiry_s);
-    if (rc == MOSQ_ERR_SUCCESS && format_is_binary_mode(record->format))
+    if (rc == MOSQ_ERR_SUCCESS)
         rc = add_attributes(properties, record);
     return rc;
 }

@@ -70,16 +70,22 @@ static struct text written(struct writer *writer)
     return value;
 }
 
-static void add_named(struct envelope *envelope, const char *name, const char *kafka_name,
-                      struct text value)
+static void add_attribute(struct envelope *envelope, struct envelope_attribute attribute)
 {
-    if (value.size == 0 || value.size > ENVELOPE_VALUE_MAX || envelope->count == ENVELOPE_MAX ||
-        !text_is_clean(value))
-        return;
-    envelope->attributes[envelope->count++] = (struct envelope_attribute){name, kafka_name, value};
+    struct text value = attribute.value;
+
+    if (value.size > 0 && value.size <= ENVELOPE_VALUE_MAX && envelope->count < ENVELOPE_MAX &&
+        text_is_clean(value))
+        envelope->attributes[envelope->count++] = attribute;
 }
 
-#define add(envelope, name, value) add_named(envelope, name, "ce_" name, value)
+#define add(envelope, name, value)                                                                 \
+    add_attribute(envelope, (struct envelope_attribute){name, "ce_" name, value, false})
+
+static void add_trace_context(struct envelope *envelope, const char *name, struct text value)
+{
+    add_attribute(envelope, (struct envelope_attribute){name, name, value, true});
+}
 
 static void add_source(struct writer *writer, struct text organization)
 {
@@ -161,8 +167,8 @@ void envelope_build(struct envelope *envelope, const struct event *event, bool i
         add(envelope, "closereplay", text_of("true"));
     if (event_has(event, EVENT_IS_TEST))
         add(envelope, "closetest", text_of("true"));
-    add_named(envelope, "traceparent", "traceparent", event_text(event, EVENT_TRACEPARENT));
-    add_named(envelope, "tracestate", "tracestate", event_text(event, EVENT_TRACESTATE));
+    add_trace_context(envelope, "traceparent", event_text(event, EVENT_TRACEPARENT));
+    add_trace_context(envelope, "tracestate", event_text(event, EVENT_TRACESTATE));
 }
 
 bool envelope_parse_date(struct text date, int64_t *out_ms)

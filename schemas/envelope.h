@@ -24,6 +24,7 @@ struct envelope_attribute {
     const char *name;       /* id, source, type, closeeventid ... */
     const char *kafka_name; /* the same with the prefix ce_; traceparent and tracestate have none */
     struct text value;
+    bool is_trace_context; /* travels beside the payload in structured mode too */
 };
 
 struct envelope {

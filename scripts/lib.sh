@@ -12,6 +12,8 @@ packages_of() {
 ensure_packages() {
     local package missing=() as_root=()
     for package in $(packages_of "$@"); do
+        # Node.js that is not Debian's brings its own npm, and Debian's npm cannot lie beside it.
+        [ "$package" = npm ] && command -v npm >/dev/null && continue
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return 0

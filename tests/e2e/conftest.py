@@ -1,9 +1,12 @@
 import pathlib
 import re
+import threading
 
 import pytest
 
-from tests.e2e.bridge import BINARY, Bridge
+from tests.e2e.bridge import BINARY, KEY, Bridge
+from tests.e2e.close_client import Client, Receiver
+from tests.peers.close_server import CloseServer
 from tests.peers.kafka import Kafka
 from tests.peers.mosquitto import Mosquitto
 
@@ -99,3 +102,47 @@ def bridge(make_bridge, kafka):
 def payload():
     """payload(name): the bytes of a file of tests/data/payloads."""
     return lambda name: (PAYLOADS / name).read_bytes()
+
+
+@pytest.fixture
+def make_close_server():
+    """make_close_server(**behaviour): a simulator of Close with its REST API, running."""
+    made = []
+
+    def make(**behaviour):
+        made.append(CloseServer(**behaviour))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def close_server(make_close_server):
+    """One with the behaviour that was recorded or is documented; a test changes it through close_server.behaviour."""
+    return make_close_server()
+
+
+@pytest.fixture
+def ask(close_server):
+    """ask(method, path, body=None, headers=None): (status, headers, JSON) of close_server, for an admin."""
+    return Client(close_server)
+
+
+@pytest.fixture
+def receiver():
+    """A receiver of webhooks that verifies signatures with KEY."""
+    server = Receiver(lambda subscription: KEY)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def hook(close_server, receiver):
+    """The receiver to which HOOK leads, with the keys that close_server gave."""
+    receiver.key_of = lambda subscription: close_server.subscriptions.by_id[subscription].key
+    close_server.routes["https://hooks.example.com"] = f"http://127.0.0.1:{receiver.server_port}"
+    return receiver

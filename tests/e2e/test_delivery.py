@@ -115,6 +115,7 @@ def test_an_authentic_body_that_is_no_event_is_kept_and_copied(kafka, bridge, to
         assert bridge.post_signed(body).json["status"] == "dead_lettered", body
     records = kafka.read(topic + "-dead", count=len(bodies))
     assert sorted(record.value for record in records) == sorted(bodies)
+    assert {record.headers["content-type"] for record in records} == {"application/octet-stream"}
     assert bridge.readyz().json["journal"]["dead_letters"] == len(bodies)
     bridge.restart()
     assert bridge.readyz().json["journal"]["dead_letters"] == len(bodies)

@@ -1,57 +1,11 @@
 """The peers themselves: a simulator that is not true to Close would prove nothing."""
 import collections
-import hashlib
-import hmac
-import http.server
 import json
-import threading
 
 import pytest
 
 from tests.e2e.bridge import KEY
 from tests.peers.close_simulator import Close, catalog, sign
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """Verifies signatures as Close's documents say, and answers what it is told to."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.statuses = collections.defaultdict(list)  # event id: answers to give before 200
-        self.received = []
-        self.lock = threading.Lock()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        data = self.headers["close-sig-timestamp"].encode() + body
-        wanted = hmac.new(bytearray.fromhex(KEY), data, hashlib.sha256).hexdigest()
-        with self.server.lock:
-            self.server.received.append((dict(self.headers), body, wanted == self.headers["close-sig-hash"]))
-            waiting = self.server.statuses[json.loads(body)["event"]["id"]]
-            status = waiting.pop(0) if waiting else 200
-        answer = b'{"status":"accepted"}'
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def receiver():
-    server = Receiver()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

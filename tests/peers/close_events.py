@@ -9,6 +9,7 @@ import datetime
 import json
 import pathlib
 import random
+import time
 
 CATALOG = pathlib.Path(__file__).resolve().parents[2] / "schemas" / "catalog.csv"
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -49,6 +50,7 @@ class Maker:
 
     def __init__(self, seed=None):
         self.random = random.Random(seed)
+        self.now = time.time
         self.organization = self.id("orga", 43)
         self.user = self.id("user", 43)
         self.user_name = self.random.choice(PEOPLE)
@@ -60,7 +62,7 @@ class Maker:
     def event(self, object_type="lead", action="created", lead_id=None, event_id=None, **changes):
         """The event object. `changes` replace or add members."""
         family = object_type.split(".")[0]
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.fromtimestamp(self.now(), datetime.timezone.utc)
         stamp = now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}000"  # UTC, no zone, milliseconds
         if lead_id is None and family not in WITHOUT_LEAD:
             lead_id = self.id("lead")

@@ -28,7 +28,8 @@ from tests.peers.close_events import Maker, catalog, resolved  # noqa: E402
 
 __all__ = ["Close", "Maker", "catalog", "resolved", "sign"]
 
-ANSWER_WITHIN = 15.0  # seconds; Close waits so long
+CONNECT_WITHIN = 5.0  # seconds
+ANSWER_WITHIN = 15.0  # Close waits so long
 FIRST_RETRY = 60.0
 MAX_RETRY = 20 * 60.0
 GIVE_UP_AFTER = 72 * 3600.0
@@ -53,10 +54,11 @@ class Answer:
 class Close:
     """Posts to one webhook URL. Safe for threads; every thread keeps its own connection."""
 
-    def __init__(self, url, key, seed=None, retry_scale=0.001):
-        """`retry_scale` shortens the pauses between retries: 0.001 makes milliseconds of seconds."""
+    def __init__(self, url, key, seed=None, retry_scale=0.001, tls=None):
+        """`retry_scale` shortens the pauses between retries: 0.001 makes milliseconds of seconds. `tls`: an SSLContext."""
         self.url = urllib.parse.urlsplit(url)
         self.key = key
+        self.tls = tls
         self.maker = Maker(seed)
         self.retry_scale = retry_scale
         self.answers = collections.defaultdict(list)  # event id: the status of every attempt, None without an answer
@@ -79,14 +81,23 @@ class Close:
             "User-Agent": "Close Webhooks 2.0",
         }
 
+    @property
+    def target(self):
+        return self.url.path + ("?" + self.url.query if self.url.query else "")
+
     def forget_connections(self):
         self.local = threading.local()
 
     def _connection(self):
         connection = getattr(self.local, "connection", None)
-        if connection is None:
-            kind = http.client.HTTPSConnection if self.url.scheme == "https" else http.client.HTTPConnection
-            connection = kind(self.url.hostname, self.url.port, timeout=ANSWER_WITHIN)
+        if connection is None or connection.sock is None:
+            if self.url.scheme == "https":
+                connection = http.client.HTTPSConnection(self.url.hostname, self.url.port, timeout=CONNECT_WITHIN, context=self.tls)
+            else:
+                connection = http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=CONNECT_WITHIN)
+            connection.connect()
+            connection.sock.settimeout(ANSWER_WITHIN)
+            connection.auto_open = False  # it would come without the time to answer
             self.local.connection = connection
         return connection
 
@@ -94,7 +105,7 @@ class Close:
         """Raises OSError or HTTPException when there is no answer."""
         connection = self._connection()
         try:
-            connection.request("POST", self.url.path, body=body, headers=headers or self.headers(body))
+            connection.request("POST", self.target, body=body, headers=headers or self.headers(body))
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())
         except (OSError, http.client.HTTPException):

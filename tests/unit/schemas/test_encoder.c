@@ -12,6 +12,7 @@
 #include "schemas/encoder.h"
 #include "schemas/event.h"
 #include "schemas/event_parser.h"
+#include "schemas/field_policy.h"
 
 static const char body[] =
     "{\"subscription_id\": \"whsub_1\",\n \"event\": {\"id\": \"ev_1\", \"object_type\": \"lead\", "
@@ -97,15 +98,46 @@ static void event_and_raw_are_views_of_the_bytes_that_came(void **state)
     struct text value;
 
     (void)state;
-    assert_int_equal(encoder_encode(FORMAT_EVENT, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_EVENT, event, NULL, false, &scratch, &value, NULL), 0);
     assert_text(value, object_json);
     assert_true(value.data > begin && value.data < begin + event->record->size);
-    assert_int_equal(encoder_encode(FORMAT_RAW, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_RAW, event, NULL, false, &scratch, &value, NULL), 0);
     assert_text(value, body);
     assert_true(value.data > begin && value.data < begin + event->record->size);
     assert_int_equal(scratch.capacity, 0);
     buf_release(&scratch);
     event_unref(event);
+}
+
+static void a_policy_is_applied_in_every_format_but_raw(void **state)
+{
+    struct field_policy *fields = field_policy_new(FIELDS_DROP);
+    struct event *event = new_event();
+    struct buf scratch = {0};
+    struct buf left = {0};
+    struct text value;
+
+    (void)state;
+    assert_int_equal(field_policy_add(fields, text_of("data"), NULL), 0);
+    field_policy_apply(fields, text_of(object_json), &left);
+    assert_true(left.size < strlen(object_json));
+    buf_append_string(&scratch, "left over");
+    assert_int_equal(encoder_encode(FORMAT_EVENT, event, fields, false, &scratch, &value, NULL), 0);
+    assert_true(text_equal(value, buf_text(&left)));
+    assert_int_equal(encoder_encode(FORMAT_RAW, event, fields, false, &scratch, &value, NULL), 0);
+    assert_text(value, body);
+    assert_int_equal(
+        encoder_encode(FORMAT_CLOUDEVENTS, event, fields, false, &scratch, &value, NULL), 0);
+    assert_memory_equal(value.data + value.size - 1 - left.size, left.data, left.size);
+    assert_int_equal(encoder_encode(FORMAT_MSGPACK, event, fields, false, &scratch, &value, NULL),
+                     0);
+    buf_clear(&left);
+    assert_int_equal(encoder_encode(FORMAT_MSGPACK, event, NULL, false, &left, &value, NULL), 0);
+    assert_true(scratch.size < left.size);
+    buf_release(&left);
+    buf_release(&scratch);
+    event_unref(event);
+    field_policy_free(fields);
 }
 
 static void structured_mode_holds_the_attributes_and_the_bytes_that_came(void **state)
@@ -118,7 +150,8 @@ static void structured_mode_holds_the_attributes_and_the_bytes_that_came(void **
 
     (void)state;
     buf_append_string(&scratch, "left over");
-    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, NULL, false, &scratch, &value, NULL),
+                     0);
     buf_append_string(&expected, "\"datacontenttype\":\"application/json\",\"data\":");
     buf_append_string(&expected, object_json);
     buf_append_char(&expected, '}');
@@ -147,9 +180,11 @@ static void a_structured_replay_says_so(void **state)
     struct text value;
 
     (void)state;
-    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, NULL, false, &scratch, &value, NULL),
+                     0);
     assert_null(memmem(value.data, value.size, mark, strlen(mark)));
-    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, true, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, NULL, true, &scratch, &value, NULL),
+                     0);
     assert_non_null(memmem(value.data, value.size, mark, strlen(mark)));
     buf_release(&scratch);
     event_unref(event);
@@ -169,7 +204,7 @@ static void messagepack_is_of_the_event_object(void **state)
 
     (void)state;
     buf_append_string(&scratch, "left over");
-    assert_int_equal(encoder_encode(FORMAT_MSGPACK, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_MSGPACK, event, NULL, false, &scratch, &value, NULL), 0);
     assert_true(value.size > sizeof(head) + sizeof(tail));
     assert_memory_equal(value.data, head, sizeof(head) - 1);
     assert_memory_equal(value.data + value.size - (sizeof(tail) - 1), tail, sizeof(tail) - 1);
@@ -190,11 +225,11 @@ static void what_is_no_event_is_only_raw(void **state)
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         struct error err = {0};
 
-        assert_int_equal(encoder_encode(others[i], event, false, &scratch, &value, &err), -1);
+        assert_int_equal(encoder_encode(others[i], event, NULL, false, &scratch, &value, &err), -1);
         assert_int_equal(err.kind, ERROR_INPUT);
         assert_null(value.data);
     }
-    assert_int_equal(encoder_encode(FORMAT_RAW, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_RAW, event, NULL, false, &scratch, &value, NULL), 0);
     assert_text(value, "no JSON");
     buf_release(&scratch);
     event_unref(event);
@@ -206,6 +241,7 @@ int main(void)
         cmocka_unit_test(formats_have_names_and_content_types),
         cmocka_unit_test(other_names_are_no_formats),
         cmocka_unit_test(event_and_raw_are_views_of_the_bytes_that_came),
+        cmocka_unit_test(a_policy_is_applied_in_every_format_but_raw),
         cmocka_unit_test(structured_mode_holds_the_attributes_and_the_bytes_that_came),
         cmocka_unit_test(a_structured_replay_says_so),
         cmocka_unit_test(messagepack_is_of_the_event_object),

@@ -116,6 +116,8 @@ static void a_real_delivery_has_these_attributes(void **state)
     for (size_t i = 0; i < envelope.count; i++) {
         assert_attribute(&envelope, expected[i][0], expected[i][2]);
         assert_string_equal(find(&envelope, expected[i][0])->kafka_name, expected[i][1]);
+        assert_int_equal(find(&envelope, expected[i][0])->is_trace_context,
+                         strncmp(expected[i][0], "trace", 5) == 0);
     }
     event_unref(event);
 }
