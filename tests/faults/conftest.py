@@ -2,7 +2,6 @@
 import itertools
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import tempfile
@@ -12,8 +11,9 @@ import pytest
 from tests.e2e.conftest import kafka, kafka_session, make_bridge, mosquitto, own_kafka, topic  # noqa: F401
 from tests.e2e.conftest import pytest_runtest_makereport  # noqa: F401
 from tests.faults.checker import Ledger
+from tests.faults.readers import Collector, Tap
 from tests.faults.sender import Sender
-from tests.peers.process import Process
+from tests.peers.mock_kafka import MockKafka
 
 
 @pytest.fixture
@@ -96,33 +96,6 @@ def mounts(tmp_path):
     made.close()
 
 
-class Tapped:
-    """A message as mosquitto_sub writes it."""
-
-    def __init__(self, line):
-        time, self.topic, properties, payload = line.split("\t")
-        self.time = float(time)
-        self.payload = bytes.fromhex(payload)
-        found = re.search(r"closeeventid:(\S+)", properties)
-        self.event_id = found and found[1]
-
-
-class Tap:
-    """Writes everything a broker distributes to a file, in a process of its own: quick enough for any load."""
-
-    def __init__(self, broker, folder):
-        self.path = folder / "tap"
-        self.process = Process("mosquitto_sub", ["mosquitto_sub", "-V", "5", "-p", broker.port, "-q", "2", "-t", "#", "-F",
-                                                 "%U\t%t\t%P\t%x"], self.path).start()
-
-    def messages(self):
-        lines = self.path.read_text().split("\n")[:-1]
-        return [Tapped(line) for line in lines if line.count("\t") == 3]
-
-    def close(self):
-        self.process.kill()
-
-
 @pytest.fixture
 def make_tap(tmp_path):
     """make_tap(mosquitto): it has to be subscribed before what it is to see is sent."""
@@ -136,3 +109,25 @@ def make_tap(tmp_path):
     yield make
     for tap in made:
         tap.close()
+
+
+@pytest.fixture
+def mock_kafka(topic):
+    """A Kafka with one topic whose answers can be chosen."""
+    cluster = MockKafka(topic)
+    yield cluster
+    cluster.kill()
+
+
+@pytest.fixture
+def collect():
+    """collect(kafka, topic): a Collector that has begun."""
+    made = []
+
+    def make(broker, *topics):
+        made.append(Collector(broker, topics))
+        return made[-1]
+
+    yield make
+    for collector in made:
+        collector.close()

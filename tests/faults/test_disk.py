@@ -6,6 +6,7 @@ import pytest
 
 from tests.faults.checker import judge
 from tests.faults.journal import Journal, Shim
+from tests.faults.measure import status
 from tests.peers.process import wait_until
 
 RECOVERS_WITHIN = 15  # seconds: the journal tries again every 5 s at the latest
@@ -176,7 +177,7 @@ def test_a_slow_disk_makes_batches_larger_and_answers_late_but_in_time(failing, 
     sender = make_sender(bridge, rate=2000, lines=128, persistent=True)
     with sender.running():
         wait_until(lambda: sender.accepted > 1000, 20, "events are accepted")
-        quick, memory = sender.accepted / shim.count("sync"), resident(bridge)
+        quick, memory = sender.accepted / shim.count("sync"), status(bridge.process.pid, "RssAnon")
         shim.delay_syncs(0.25)  # twice in a commit: for the data and for the meta page
         before, syncs, seconds = sender.accepted, shim.count("sync"), time.monotonic()
         wait_until(lambda: shim.count("sync") >= syncs + 10, 60, "ten commits are made")
@@ -184,7 +185,7 @@ def test_a_slow_disk_makes_batches_larger_and_answers_late_but_in_time(failing, 
         shim.delay_syncs(0)
     assert set(sender.statuses) == {200}, "a slow disk is no reason to refuse"
     assert slow > 40, f"{slow} events in a commit"
-    assert resident(bridge) - memory < 32 << 20
+    assert status(bridge.process.pid, "RssAnon") - memory < 32 << 20
     verdict = check_journal(bridge, ledger)
     figures(accepted=verdict.accepted, events_in_a_commit=round(slow), before=round(quick, 1), p99_ms=round(p99), lost=0)
 
@@ -206,8 +207,3 @@ def test_a_disk_that_hangs_gets_503_in_time_and_what_it_stored_after_all_is_a_du
     verdict = check_journal(bridge, ledger)
     figures(accepted=verdict.accepted, answered_503=len(waits), longest_answer_s=round(max(waits), 1), lost=0)
 
-
-def resident(bridge):
-    """Bytes of anonymous memory."""
-    with open(f"/proc/{bridge.process.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) * 1024
