@@ -114,7 +114,7 @@ class Ledger:
     def take_mqtt(self, messages, publisher="mqtt"):
         for message in messages:
             self.out(Out(DELIVERED, publisher, message.topic, message.event_id or "", None, digest(message.payload),
-                         message.time))
+                         getattr(message, "time", 0)))
 
     def take_journal(self, journal, *publishers):
         """What a stopped bridge keeps (see journal.py): events behind each cursor, parked records, dead letters."""
