@@ -17,8 +17,8 @@
  * letters may use, because a full LMDB does not empty by itself (TRAPS 8). The file is extended
  * ahead with fallocate; its failure is "disk full".
  *
- * Threads: journal_accept(), journal_note(), journal_identify() and the counters from any thread; a
- * reader belongs to one thread; the rest belongs to the thread that opened it.
+ * Threads: journal_accept(), journal_note(), journal_identify(), what says so and the counters from
+ * any thread; a reader belongs to one thread; the rest belongs to the thread that opened it.
  */
 #ifndef BRIDGE_JOURNAL_H
 #define BRIDGE_JOURNAL_H
@@ -57,6 +57,20 @@ struct journal *journal_open(const struct journal_options *options, const struct
 int journal_open_cursor(struct journal *journal, const char *publisher, uint64_t *out_seq,
                         struct error *err);
 
+/*
+ * The same after journal_start(), from any thread that may wait for a commit: when it returns 0,
+ * the cursor is durable and stands before every event that comes later. ERROR_TRANSIENT when the
+ * journal cannot store it now.
+ */
+int journal_add_cursor(struct journal *journal, const char *publisher, uint64_t *out_seq,
+                       struct error *err);
+
+/*
+ * Other ages, in force with the next commit. A longer dedupe window does not bring back what was
+ * forgotten: it grows from now on. Any thread.
+ */
+void journal_set_ages(struct journal *journal, int64_t retention_ms, int64_t dedupe_window_ms);
+
 /* Calls `visit` for every stored cursor: also those of publishers that are no longer configured.
  * Before journal_start(). */
 void journal_visit_cursors(struct journal *journal,
@@ -88,11 +102,13 @@ struct intake *journal_intake(struct journal *journal);
 /* ---- bookkeeping: what the dispatcher reports ---- */
 
 enum note_kind {
-    NOTE_CURSOR, /* publisher: everything up to `seq` is settled */
-    NOTE_PARK,   /* event, publisher, topic, nth, reason: wait in the topic's list */
-    NOTE_UNPARK, /* publisher, topic, seq, nth: delivered, leave the list */
-    NOTE_BURY,   /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
-                    topic's list */
+    NOTE_CURSOR,      /* publisher: everything up to `seq` is settled */
+    NOTE_OPEN_CURSOR, /* publisher: made at the journal's end unless there is one; sets `seq` to
+                         where it stands */
+    NOTE_PARK,        /* event, publisher, topic, nth, reason: wait in the topic's list */
+    NOTE_UNPARK,      /* publisher, topic, seq, nth: delivered, leave the list */
+    NOTE_BURY, /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
+                  topic's list */
 };
 
 enum note_result {

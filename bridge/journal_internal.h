@@ -56,6 +56,7 @@ struct cursor {
     char publisher[PUBLISHER_SIZE];
     uint64_t seq;     /* durable */
     uint64_t pending; /* in the commit under way */
+    bool is_new;      /* made by the commit under way: gone if that fails */
 };
 
 /* What one commit takes in. */
@@ -90,8 +91,8 @@ struct journal {
     const struct clock *clock;
     struct store store;
     struct dedupe *dedupe;
-    uint32_t retention_s;
-    uint32_t dedupe_window_s;
+    _Atomic uint32_t retention_s;
+    _Atomic uint32_t dedupe_window_s; /* as configured: dedupe takes it over */
     uint32_t dedupe_max;
     unsigned char secret[IDENTITY_SECRET_SIZE];
 
@@ -150,6 +151,9 @@ int state_reload(struct journal *journal, struct error *err);
 
 /* The journal's clock in seconds. */
 uint32_t journal_age_s(struct journal *journal);
+
+/* NULL: there is none. */
+struct cursor *cursor_find(struct journal *journal, const char *publisher);
 
 /* Finds a cursor or makes one in memory; NULL without memory. */
 struct cursor *cursor_get(struct journal *journal, const char *publisher);

@@ -406,6 +406,8 @@ void *writer_run(void *argument)
     for (;;) {
         bool is_stopping = atomic_load(&journal->is_stopping);
 
+        dedupe_set_window(journal->dedupe, atomic_load(&journal->dedupe_window_s),
+                          journal_age_s(journal));
         gather(journal);
         if (journal->waiting_deliveries.first || journal->waiting_notes.first ||
             (!is_stopping && has_work(journal))) {

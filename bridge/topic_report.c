@@ -50,6 +50,19 @@ static struct event *sample_event(const struct topic_report_row *row)
     return event;
 }
 
+/* Room is doubled when it is used up: at every power of two. */
+static void append_destination(struct topic_report_row *row,
+                               const struct topic_report_destination *destination)
+{
+    if ((row->count & (row->count - 1)) == 0) {
+        row->destinations =
+            realloc(row->destinations, (2 * row->count + 1) * sizeof(*row->destinations));
+        if (!row->destinations)
+            abort(); /* no memory: see alloc.h */
+    }
+    row->destinations[row->count++] = *destination;
+}
+
 static void add_destination(struct topic_report_row *row, const struct config_entry *entry,
                             enum publisher_index publisher, bool is_conditional,
                             const struct event *event)
@@ -69,10 +82,7 @@ static void add_destination(struct topic_report_row *row, const struct config_en
         destination.topic = alloc_string(topic);
     else
         destination.refusal = alloc_string(err.message);
-    row->destinations = realloc(row->destinations, (row->count + 1) * sizeof(*row->destinations));
-    if (!row->destinations)
-        abort(); /* no memory: see alloc.h */
-    row->destinations[row->count++] = destination;
+    append_destination(row, &destination);
 }
 
 static bool takes(const struct config_entry *entry, const struct topic_report_row *row)
@@ -275,7 +285,7 @@ static void append_of_publisher(const struct topic_report_destination *destinati
     }
 }
 
-static void append_destination(const struct topic_report_destination *destination, struct buf *json)
+static void show_destination(const struct topic_report_destination *destination, struct buf *json)
 {
     const struct config_entry *entry = destination->entry;
 
@@ -312,7 +322,7 @@ static void append_row(const struct topic_report_row *row, struct buf *json)
     for (size_t i = 0; i < row->count; i++) {
         if (i > 0)
             buf_append_char(json, ',');
-        append_destination(&row->destinations[i], json);
+        show_destination(&row->destinations[i], json);
     }
     buf_append_string(json, "]}");
 }

@@ -499,13 +499,14 @@ static void drain(struct kafka *kafka, int64_t until_ms, bool while_up)
     }
 }
 
-static void destroy(struct publisher *self, int64_t timeout_ms)
+static bool destroy(struct publisher *self, int64_t timeout_ms)
 {
     struct kafka *kafka = (struct kafka *)self;
+    bool is_gone = true;
     int64_t end_ms;
 
     if (!kafka)
-        return;
+        return true;
     kafka->is_closing = true;
     end_ms = now_ms(kafka) + timeout_ms;
     if (kafka->producer) {
@@ -516,14 +517,18 @@ static void destroy(struct publisher *self, int64_t timeout_ms)
     }
     if (end_ms < now_ms(kafka) + LEAVE_MS)
         end_ms = now_ms(kafka) + LEAVE_MS;
-    if (kafka->leaving && !kafka_watcher_is_gone(kafka->leaving, end_ms - now_ms(kafka)))
+    if (kafka->leaving)
+        is_gone = kafka_watcher_is_gone(kafka->leaving, end_ms - now_ms(kafka));
+    if (!is_gone)
         log_warn("kafka.leaves_late", log_i64("unsettled", (int64_t)kafka->flights.count),
-                 log_str("action", "none needed: the producer ends with the process"));
+                 log_str("action", "none needed: the producer ends by itself"));
+    is_gone = is_gone || kafka->flights.count == 0;
     kafka_watcher_free(kafka->leaving);
     kafka_flights_release(&kafka->flights);
     if (kafka->base.fd >= 0)
         close(kafka->base.fd);
     free(kafka);
+    return is_gone;
 }
 
 static struct publisher *create(const void *options, const struct clock *clock,

@@ -211,8 +211,13 @@ class Bridge:
 
     # ---- as an operator ----
 
-    def control(self, path, method="GET", body=None, headers=None):
-        return self.request(method, path, body, headers, address=self.control_address)
+    def control(self, path, method="GET", body=None, headers=None, timeout=15):
+        return self.request(method, path, body, headers, address=self.control_address, timeout=timeout)
+
+    def reload(self, **sections):
+        """Lays `sections` over the configuration and has it read again."""
+        self.configure(**sections)
+        return self.control("/control/reload", method="POST", timeout=60)
 
     def metrics(self):
         answer = self.control("/metrics")

@@ -15,6 +15,7 @@
 #include "schemas/filter.h"
 
 #define KEY "b9260244ef33625f9b4b26a27db08758cdd39478b852c73f2d33ab042eb8abb4"
+#define KEY2 "058bfb6a3d8cfdc4da7c3be5901b16ae11da982b46a25fb2cd7016e97a140a1c"
 
 /* Parts of a file that is complete: a test replaces or adds to one of them. Each is one line. */
 #define ACCOUNTS "accounts: [{name: main, signature_keys: [" KEY "]}]\n"
@@ -418,7 +419,13 @@ static void values_are_checked(void **state)
          "delivery could be replayed after it was forgotten\n"},
         {BASE "control: {address: '0.0.0.0:8081'}\n",
          "c.yaml:4: control.token: is missing: without it anybody who reaches the address could "
-         "replay and unsubscribe; or use 127.0.0.1 or unix:PATH\n"},
+         "replay and unsubscribe; or set control.tls.client_ca, or use 127.0.0.1 or unix:PATH\n"},
+        {BASE "control:\n  address: 'unix:c.sock'\n  tls: {certificate: c.pem, key: k.pem}\n",
+         "c.yaml:6: control.tls: a socket has no use for it: its file's mode keeps others out\n"},
+        {BASE "control: {tls: {certificate: c.pem, client_key: k.pem}}\n",
+         "c.yaml:4: control.tls.key: is missing\n"
+         "c.yaml:4: control.tls: client_certificate and client_key belong together: one is "
+         "missing\n"},
         {BASE "control: {address: '127.0.0.1:8080'}\n",
          "c.yaml:4: control.address: is the address of the public listener; it needs its own "
          "port\n"},
@@ -477,6 +484,11 @@ static void accounts_are_checked(void **state)
          "c.yaml:3: accounts[0].sync: 1s is not an interval between 10s and 7d\n"},
         {WITH("{name: a, api_key: k, verify_ssl: yes}"),
          "c.yaml:3: accounts[0].verify_ssl: yes is neither true nor false\n"},
+        {WITH("{name: a, signature_keys: " KEY "0}"),
+         "c.yaml:3: accounts[0].signature_keys: a signature key has 64 hex digits, this value has "
+         "65 bytes\n"},
+        {WITH("{name: a, api_key: k, on_stop: delete}"),
+         "c.yaml:3: accounts[0].on_stop: delete is not one of keep or unsubscribe\n"},
         {WITH("{name: a, api_key: k, replay_window: 10ms}"),
          "c.yaml:3: accounts[0].replay_window: 10ms is below the least value of 1s (0 is off)\n"},
     };
@@ -484,6 +496,42 @@ static void accounts_are_checked(void **state)
 
     (void)state;
     SAID(cases, false);
+}
+
+static void weak_accounts_are_a_warning(void **state)
+{
+#define WITH(account) PUBLISHERS TOPIC_MAP "accounts: [" account "]\n"
+    static const struct said cases[] = {
+        {WITH("{name: a, api_key: k, webhook_url: 'http://hooks.example.com'}"),
+         "c.yaml:3: warning: accounts[0].webhook_url: Close sends customers' data over http, which "
+         "anybody on the way can read; use https\n"},
+        {WITH("{name: a, api_key: k, verify_ssl: false, webhook_url: 'https://hooks.example.com'}"),
+         "c.yaml:3: warning: accounts[0].verify_ssl: Close does not verify who answers at "
+         "webhook_url: anybody on the way can read what it sends\n"},
+        {WITH("{name: a, api_key: k, webhook_url: 'https://hooks.example.com'}"), ""},
+        {WITH("{name: a, signature_keys: ''}"),
+         "c.yaml:3: warning: accounts[0].signature_keys: holds no key yet: deliveries are answered "
+         "401 until it does\n"},
+    };
+#undef WITH
+
+    (void)state;
+    SAID(cases, true);
+}
+
+/* As a file that `sync --keys-out` wrote. */
+static void one_value_may_hold_several_keys(void **state)
+{
+    struct config *config = parse_good(
+        PUBLISHERS TOPIC_MAP "accounts: [{name: a, on_stop: unsubscribe, signature_keys: '" KEY
+                             "  " KEY2 " '}]");
+
+    (void)state;
+    assert_int_equal(config->accounts[0].signature_key_count, 2);
+    assert_int_equal(config->accounts[0].signature_keys[0][0], 0xb9);
+    assert_int_equal(config->accounts[0].signature_keys[1][0], 0x05);
+    assert_int_equal(config->accounts[0].on_stop, ON_STOP_UNSUBSCRIBE);
+    config_free(config);
 }
 
 static void publishers_are_checked(void **state)
@@ -509,9 +557,14 @@ static void publishers_are_checked(void **state)
          "record counts only when every in-sync replica has it\n"},
         {KAFKA("linger.ms: {a: b}"),
          "c.yaml:6: publishers.kafka.linger.ms: expected a value, found a mapping\n"},
-        {KAFKA("create_topics: true"),
-         "c.yaml:6: publishers.kafka.create_topics: true cannot be had: this version does not "
-         "create topics; create them, or let the broker do it (auto.create.topics.enable)\n"},
+        {KAFKA("create_topics: perhaps"),
+         "c.yaml:6: publishers.kafka.create_topics: perhaps is neither true, false nor a "
+         "mapping\n"},
+        {KAFKA("create_topics: {partitions: 0, replicas: 3}"),
+         "c.yaml:6: publishers.kafka.create_topics.partitions: 0 is below the least value of 1\n"
+         "c.yaml:6: publishers.kafka.create_topics.replicas: unknown key\n"},
+        {KAFKA("create_topics: {config: [a, b]}"),
+         "c.yaml:6: publishers.kafka.create_topics.config: expected a mapping, found a list\n"},
         {WITH_MQTT("version: 5"), "c.yaml:3: publishers.mqtt.url: is missing\n"},
         {WITH_MQTT("url: 'http://m'"),
          "c.yaml:3: publishers.mqtt.url: http://m is not a URL such as mqtt://host:1883 or "
@@ -937,6 +990,8 @@ int main(void)
         cmocka_unit_test(filters_keep_the_types_that_were_written),
         cmocka_unit_test(broker_mode_has_its_own_rules),
         cmocka_unit_test(what_close_does_not_send_is_a_warning),
+        cmocka_unit_test(weak_accounts_are_a_warning),
+        cmocka_unit_test(one_value_may_hold_several_keys),
         cmocka_unit_test(every_mistake_is_said_in_the_order_of_the_file),
         cmocka_unit_test(values_come_from_the_environment_and_files),
         cmocka_unit_test(what_cannot_be_replaced_is_said),
