@@ -13,8 +13,9 @@
 #include "bridge/base/suggest.h"
 #include "bridge/config.h"
 
-static const struct command *const commands[] = {
-    &cli_serve, &cli_check, &cli_send, &cli_status, &cli_catalog, &cli_journal, &cli_version};
+static const struct command *const commands[] = {&cli_serve,   &cli_check,   &cli_send,
+                                                 &cli_status,  &cli_catalog, &cli_topics,
+                                                 &cli_journal, &cli_version};
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

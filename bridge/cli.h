@@ -51,6 +51,7 @@ extern const struct command cli_send;
 extern const struct command cli_status;
 extern const struct command cli_catalog;
 extern const struct command cli_journal;
+extern const struct command cli_topics;
 extern const struct command cli_version;
 
 #endif

@@ -22,6 +22,7 @@
 #include "schemas/encoder.h"
 
 struct buf;
+struct field_policy;
 struct filter;
 
 enum { SIGNATURE_KEY_SIZE = 32 };
@@ -75,8 +76,10 @@ struct config_target {
     struct topic_template *topic;
     char *topic_source; /* as written */
     enum format format;
+    char *key_source;                    /* Kafka: as written */
     enum key_kind key;                   /* Kafka */
     struct topic_template *key_template; /* with KEY_TEMPLATE */
+    const struct field_policy *fields;   /* of the entry; NULL: none */
     bool timestamp_is_event;             /* Kafka */
     bool tombstone;                      /* Kafka: null value for deletions */
     int qos;                             /* MQTT */
@@ -96,7 +99,8 @@ struct config_entry {
     char *group;   /* NULL: every group */
     char *account; /* NULL: every account */
     bool fallback;
-    struct filter *filter; /* NULL: none */
+    struct filter *filter;       /* NULL: none */
+    struct field_policy *fields; /* NULL: consumers get every field */
     struct config_target kafka;
     struct config_target mqtt;
 };

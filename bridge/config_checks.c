@@ -279,5 +279,7 @@ void config_check(struct config_loader *loader)
     check_publishers(loader);
     check_dead_letters(loader);
     check_broker_mode(loader);
+    if (loader->report->mistakes == 0)
+        config_check_reach(loader);
     set_timeouts(loader->config);
 }

@@ -149,8 +149,16 @@ const struct directive config_directives[] = {
      .help = "Only events that no other entry matched."},
     {"topic_map[].extra_filter", DIRECTIVE_NODE, .load = config_load_filter,
      .help = "Close's filter; events that do not pass it do not match."},
+    {"topic_map[].fields", DIRECTIVE_NODE, .load = config_load_fields,
+     .help = "What consumers get of an event: drop or keep, not with format raw."},
     {"topic_map[].kafka", DIRECTIVE_NODE, .load = config_load_kafka_target, .help = "To Kafka."},
     {"topic_map[].mqtt", DIRECTIVE_NODE, .load = config_load_mqtt_target, .help = "To MQTT."},
+
+    {"topic_map[].fields.drop", DIRECTIVE_NODE, .load = config_load_field_paths,
+     .help = "Paths such as data.emails that are cut out; under data they count for previous_data "
+             "too."},
+    {"topic_map[].fields.keep", DIRECTIVE_NODE, .load = config_load_field_paths,
+     .help = "Instead: the only paths that stay of data and previous_data."},
 
     {"topic_map[].kafka.topic", DIRECTIVE_STRING, TARGET_AT(topic_source), .min = 1, .max = 1024,
      .is_required = true, .help = "Topic, a template such as close.{object_type}."},

@@ -9,6 +9,7 @@
 #include "bridge/config_node.h"
 #include "bridge/config_parts.h"
 #include "bridge/config_report.h"
+#include "schemas/field_policy.h"
 #include "schemas/filter.h"
 
 enum { ENTRIES_MAX = 4096, FILTER_DEPTH_MAX = 24 };
@@ -25,6 +26,7 @@ static void release_target(struct config_target *target)
     topic_template_free(target->topic);
     topic_template_free(target->key_template);
     free(target->topic_source);
+    free(target->key_source);
 }
 
 void config_entry_release(struct config_entry *entry)
@@ -36,6 +38,7 @@ void config_entry_release(struct config_entry *entry)
     free(entry->group);
     free(entry->account);
     filter_free(entry->filter);
+    field_policy_free(entry->fields);
     release_target(&entry->kafka);
     release_target(&entry->mqtt);
 }
@@ -183,6 +186,10 @@ int config_parse_key(struct config_loader *loader, const char *value, void *base
     const char *nearest;
 
     (void)loader;
+    free(target->key_source); /* the default's */
+    target->key_source = text_dup(text_of(value));
+    if (!target->key_source)
+        return error_set(err, ERROR_FATAL, "cannot be kept: out of memory");
     for (int i = 0; names[i]; i++) {
         if (strcmp(names[i], value) == 0) {
             target->key = (enum key_kind)i;
@@ -271,6 +278,7 @@ static void load_entry(struct config_loader *loader, const struct config_node *n
     config_directives_apply(loader, node, "topic_map[]", entry);
     if (node->kind != NODE_MAP)
         return;
+    config_give_fields(loader, node, entry);
     check_shape(loader, node);
     config_check_selector(loader, node, entry);
 }

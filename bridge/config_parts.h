@@ -7,6 +7,9 @@
 #ifndef BRIDGE_CONFIG_PARTS_H
 #define BRIDGE_CONFIG_PARTS_H
 
+#include <stdbool.h>
+
+struct catalog_pair;
 struct config;
 struct config_account;
 struct config_entry;
@@ -45,7 +48,7 @@ int config_parse_mqtt_version(struct config_loader *loader, const char *value, v
                               struct error *err);
 void config_publishers_release(struct config *config);
 
-/* topic_map: config_entries.c, what it says about events: config_selectors.c */
+/* topic_map: config_entries.c, what it says about events: config_selectors.c, config_fields.c */
 void config_load_entries(struct config_loader *loader, const struct config_node *node, void *base);
 void config_load_actions(struct config_loader *loader, const struct config_node *node, void *base);
 void config_load_labels(struct config_loader *loader, const struct config_node *node, void *base);
@@ -62,11 +65,24 @@ int config_parse_format(struct config_loader *loader, const char *value, void *b
                         struct error *err);
 int config_parse_timestamp(struct config_loader *loader, const char *value, void *base,
                            struct error *err);
+void config_load_fields(struct config_loader *loader, const struct config_node *node, void *base);
+void config_load_field_paths(struct config_loader *loader, const struct config_node *node,
+                             void *base);
+/* Lets both targets of an entry that was read see its policy. */
+void config_give_fields(struct config_loader *loader, const struct config_node *node,
+                        struct config_entry *entry);
 void config_entry_release(struct config_entry *entry);
 
 /* Checks the selector of an entry against the catalog. */
 void config_check_selector(struct config_loader *loader, const struct config_node *node,
                            const struct config_entry *entry);
+
+/* True when the entry's words fit the pair of the catalog, whatever its status and account. */
+bool config_selector_fits(const struct config_entry *entry, const struct catalog_pair *pair);
+
+/* Warns of entries that get nothing or publish twice: config_reach.c. The configuration is without
+ * mistakes. */
+void config_check_reach(struct config_loader *loader);
 
 /* What concerns several parts: config_checks.c */
 void config_check(struct config_loader *loader);

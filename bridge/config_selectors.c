@@ -111,6 +111,11 @@ static bool type_matches(const char *pattern, const char *object_type)
     return strcmp(pattern, object_type) == 0;
 }
 
+static bool in_group(const struct config_entry *entry, const struct catalog_pair *pair)
+{
+    return !entry->group || strcmp(entry->group, pair->group) == 0;
+}
+
 static bool is_known_type(const char *pattern)
 {
     for (size_t i = 0; i < catalog_size; i++) {
@@ -120,10 +125,30 @@ static bool is_known_type(const char *pattern)
     return false;
 }
 
-static void warn_unknown_type(struct config_loader *loader, const struct config_node *node,
-                              const char *pattern)
+static bool has_string(char *const *strings, size_t count, const char *string)
 {
-    struct suggestion suggestion = {.word = text_of(pattern)};
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(strings[i], string) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool config_selector_fits(const struct config_entry *entry, const struct catalog_pair *pair)
+{
+    if (entry->category)
+        return strcmp(entry->category, pair->category) == 0 && in_group(entry, pair) &&
+               (entry->label_count == 0 ||
+                has_string(entry->labels, entry->label_count, pair->label));
+    return type_matches(entry->object_type, pair->object_type) &&
+           (entry->action_count == 0 ||
+            has_string(entry->actions, entry->action_count, pair->action));
+}
+
+static void warn_unknown_type(struct config_loader *loader, const struct config_node *node,
+                              const struct config_entry *entry)
+{
+    struct suggestion suggestion = {.word = text_of(entry->object_type)};
 
     for (size_t i = 0; i < catalog_size; i++)
         suggestion_offer(&suggestion, catalog_pairs[i].object_type);
@@ -131,7 +156,11 @@ static void warn_unknown_type(struct config_loader *loader, const struct config_
         config_report_warning(loader->report, node, "object_type",
                               "not in Close's catalog; did you mean %s?", suggestion.name);
     else
-        config_report_warning(loader->report, node, "object_type", "not in Close's catalog");
+        config_report_warning(loader->report, node, "object_type",
+                              entry->action_count > 0
+                                  ? "not in Close's catalog"
+                                  : "not in Close's catalog: to subscribe to it, write an exact "
+                                    "type and its actions");
 }
 
 static void warn_unknown_action(struct config_loader *loader, const struct config_node *node,
@@ -150,11 +179,6 @@ static void warn_unknown_action(struct config_loader *loader, const struct confi
                           "%.64s has no action %.64s in Close's catalog%s%s%s", entry->object_type,
                           action, suggestion.name ? "; did you mean " : "",
                           suggestion.name ? suggestion.name : "", suggestion.name ? "?" : "");
-}
-
-static bool in_group(const struct config_entry *entry, const struct catalog_pair *pair)
-{
-    return !entry->group || strcmp(entry->group, pair->group) == 0;
 }
 
 static void check_category(struct config_loader *loader, const struct config_node *node,
@@ -227,7 +251,7 @@ static void check_type(struct config_loader *loader, const struct config_node *n
                        const struct config_entry *entry)
 {
     if (!is_known_type(entry->object_type)) {
-        warn_unknown_type(loader, node, entry->object_type);
+        warn_unknown_type(loader, node, entry);
         return;
     }
     for (size_t i = 0; i < entry->action_count; i++) {

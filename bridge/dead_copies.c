@@ -6,6 +6,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/dead_fields.h"
 #include "schemas/event.h"
 
 enum { BATCH = 16, BACK_OFF_MS = 10000 };
@@ -91,10 +92,19 @@ static void settled(struct outgoing *outgoing)
 
 static void send_copy(struct dead_copies *copies, struct letter *letter)
 {
-    struct outgoing *outgoing =
-        lane_prepare_dead_copy(copies->options.lane, letter->event, copies->options.topic,
-                               letter->reason, letter->publisher, letter->topic);
+    struct outgoing *outgoing;
+    struct dead_fields fields;
 
+    dead_fields_find(copies->options.router, letter->event, letter->publisher, letter->topic,
+                     &fields);
+    outgoing = lane_prepare_dead_copy(copies->options.lane, letter->event,
+                                      &(struct dead_copy){.topic = copies->options.topic,
+                                                          .reason = letter->reason,
+                                                          .publisher = letter->publisher,
+                                                          .dead_topic = letter->topic,
+                                                          .policies = fields.policies,
+                                                          .policy_count = fields.count});
+    dead_fields_release(&fields);
     event_unref(letter->event);
     letter->event = NULL;
     outgoing->owner = copies;

@@ -12,6 +12,7 @@
 
 #include "bridge/lane.h"
 
+struct router;
 struct dead_copies; /* opaque: defined in dead_copies.c */
 
 /* The name of the cursor: one that begins with @ counts dead letters, not events, and pins none. */
@@ -19,6 +20,7 @@ struct dead_copies; /* opaque: defined in dead_copies.c */
 
 struct dead_copies_options {
     struct lane *lane;
+    struct router *router; /* says which fields a copy may show */
     const char *topic;
     struct journal *journal;
     struct journal_reader *reader;

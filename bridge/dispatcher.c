@@ -107,6 +107,7 @@ static int open_dead_copies(struct dispatcher *dispatcher, struct error *err)
 {
     struct dead_copies_options options = {
         .lane = dispatcher->lanes[PUBLISHER_KAFKA],
+        .router = dispatcher->router,
         .topic = dispatcher->options.config->dead_letter_topic,
         .journal = dispatcher->options.journal,
         .reader = dispatcher->reader,

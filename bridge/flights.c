@@ -304,6 +304,21 @@ static void leg_settled(struct outgoing *outgoing)
     conclude(flights, flight);
 }
 
+/* What is not an event is copied whole, whatever the policies: nothing else keeps it. */
+static struct outgoing *prepare_dead_copy(const struct flights *flights, const struct leg *leg,
+                                          struct lane *lane)
+{
+    const struct field_policy *fields = leg->target ? leg->target->fields : NULL;
+    struct dead_copy copy = {.topic = flights->options.config->dead_letter_topic,
+                             .reason = leg->dead_reason,
+                             .publisher = publisher_names[leg->publisher],
+                             .dead_topic = leg->topic ? leg->topic : "",
+                             .policies = &fields,
+                             .policy_count = fields ? 1 : 0};
+
+    return lane_prepare_dead_copy(lane, leg->flight->event, &copy);
+}
+
 static void send_leg(struct flights *flights, struct leg *leg)
 {
     struct lane *lane = flights->options.lanes[leg->dead_reason ? PUBLISHER_KAFKA : leg->publisher];
@@ -311,9 +326,7 @@ static void send_leg(struct flights *flights, struct leg *leg)
     struct outgoing *outgoing;
 
     if (leg->dead_reason)
-        outgoing = lane_prepare_dead_copy(lane, event, flights->options.config->dead_letter_topic,
-                                          leg->dead_reason, publisher_names[leg->publisher],
-                                          leg->topic ? leg->topic : "");
+        outgoing = prepare_dead_copy(flights, leg, lane);
     else
         outgoing = lane_prepare(lane, event, leg->target, leg->topic);
     outgoing->owner = leg;

@@ -13,6 +13,7 @@
 #include "schemas/encoder.h"
 #include "schemas/envelope.h"
 #include "schemas/event.h"
+#include "schemas/field_policy.h"
 
 /* Destinations kept without a record on the way, so that a topic's name is not made anew for each.
  */
@@ -264,8 +265,8 @@ static void make_value(struct outgoing *outgoing, const struct config_target *ta
 
     if (target->tombstone && text_equal_string(event_text(record->event, EVENT_ACTION), "deleted"))
         return;
-    if (encoder_encode(target->format, record->event, record->is_replay, &outgoing->value,
-                       &record->value, &err) == 0)
+    if (encoder_encode(target->format, record->event, target->fields, record->is_replay,
+                       &outgoing->value, &record->value, &err) == 0)
         return;
     if (err.kind == ERROR_FATAL)
         abort(); /* no memory: see alloc.h */
@@ -311,20 +312,39 @@ struct outgoing *lane_prepare(struct lane *lane, struct event *event,
     return outgoing;
 }
 
-struct outgoing *lane_prepare_dead_copy(struct lane *lane, struct event *event, const char *topic,
-                                        const char *reason, const char *dead_publisher,
-                                        const char *dead_topic)
+/* Applies each policy to what the one before left. */
+static void cut_fields(struct outgoing *outgoing, const struct field_policy *const *policies,
+                       size_t count)
 {
-    struct outgoing *outgoing = new_outgoing(lane, event, topic);
+    for (size_t i = 0; i < count; i++) {
+        struct buf cut = {0};
+
+        field_policy_apply(policies[i], outgoing->record.value, &cut);
+        if (cut.failed)
+            abort(); /* no memory: see alloc.h */
+        buf_release(&outgoing->value);
+        outgoing->value = cut;
+        outgoing->record.value = buf_text(&outgoing->value);
+    }
+}
+
+struct outgoing *lane_prepare_dead_copy(struct lane *lane, struct event *event,
+                                        const struct dead_copy *copy)
+{
+    struct outgoing *outgoing = new_outgoing(lane, event, copy->topic);
     struct record *record = &outgoing->record;
     bool is_opaque = event_has(event, EVENT_IS_OPAQUE);
 
     record->format = is_opaque ? FORMAT_RAW : FORMAT_EVENT;
-    record->value = event_text(event, is_opaque ? EVENT_BODY : EVENT_OBJECT);
+    record->is_withheld = is_opaque && copy->policy_count > 0;
+    if (!record->is_withheld)
+        record->value = event_text(event, is_opaque ? EVENT_BODY : EVENT_OBJECT);
+    if (!is_opaque)
+        cut_fields(outgoing, copy->policies, copy->policy_count);
     record->timestamp_ms = event->record->received_ms;
-    record->dead_reason = reason;
-    record->dead_publisher = dead_publisher;
-    record->dead_topic = dead_topic;
+    record->dead_reason = copy->reason;
+    record->dead_publisher = copy->publisher;
+    record->dead_topic = copy->dead_topic;
     make_key(outgoing, NULL);
     return outgoing;
 }

@@ -22,6 +22,7 @@
 
 struct clock;
 struct config_target;
+struct field_policy;
 struct lane; /* opaque: defined in lane.c */
 struct metrics;
 struct parked_topic;
@@ -98,11 +99,21 @@ int lane_fd(const struct lane *lane);
 struct outgoing *lane_prepare(struct lane *lane, struct event *event,
                               const struct config_target *target, const char *topic);
 
-/* The copy of a dead letter for the dead-letter topic. The three texts are borrowed until it is
- * freed. */
-struct outgoing *lane_prepare_dead_copy(struct lane *lane, struct event *event, const char *topic,
-                                        const char *reason, const char *dead_publisher,
-                                        const char *dead_topic);
+/* A copy of a dead letter for the dead-letter topic. */
+struct dead_copy {
+    const char *topic;
+    const char *reason;     /* why it is dead, ... */
+    const char *publisher;  /* ... and where it was to go */
+    const char *dead_topic; /* */
+    /* What is cut out of it, one policy after the other. What is not an event has no fields to cut:
+     * with any policy nothing of it is shown. */
+    const struct field_policy *const *policies;
+    size_t policy_count;
+};
+
+/* Borrows the texts of `copy` until the record is freed, the policies only now. */
+struct outgoing *lane_prepare_dead_copy(struct lane *lane, struct event *event,
+                                        const struct dead_copy *copy);
 void outgoing_free(struct outgoing *outgoing);
 
 /* Queues it behind everything sent before; lane_run() submits. */

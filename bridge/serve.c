@@ -21,6 +21,7 @@
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
 #include "bridge/topic_map.h"
+#include "bridge/topic_report.h"
 #include "bridge/version.h"
 #include "bridge/webhook.h"
 
@@ -220,6 +221,23 @@ static void get_refusals(void *context, struct http_request *request)
     buf_release(&json);
 }
 
+/* What the daemon serves now. */
+static const struct config *config_in_force(const struct daemon *daemon)
+{
+    return daemon->config;
+}
+
+static void get_topic_map(void *context, struct http_request *request)
+{
+    struct topic_report *report = topic_report_make(config_in_force(context));
+    struct buf json = {0};
+
+    topic_report_append_json(report, &json);
+    topic_report_free(report);
+    http_respond(request, &(struct http_response){.status = 200, .body = buf_text(&json)});
+    buf_release(&json);
+}
+
 /* Says where a listener is, with the port that "any free one" became. */
 static void log_listener(const char *name, const char *host, const char *socket_path,
                          const struct http_server *server)
@@ -244,6 +262,8 @@ static int start_control(struct daemon *daemon, struct error *err)
                                                             .readiness_context = daemon});
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
+    control_add(daemon->control,
+                &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
     daemon->control_server =
         http_server_start(&(struct http_server_options){.name = "control",
                                                         .host = config->control.host,

@@ -95,6 +95,11 @@ void router_free(struct router *router)
     free(router);
 }
 
+const struct config *router_config(const struct router *router)
+{
+    return router->config;
+}
+
 static bool has_name(char *const *names, size_t count, struct text name)
 {
     for (size_t i = 0; i < count; i++) {
@@ -149,6 +154,24 @@ bool topic_map_entry_takes(const struct config_entry *entry, struct text account
     if (is_wildcard || entry->action_count == 0)
         return !is_left_out_of_wildcards(known);
     return true;
+}
+
+bool topic_map_entry_asks_for(const struct config_entry *entry, struct text object_type,
+                              struct text action)
+{
+    const struct catalog_pair *known = catalog_find(object_type, action);
+
+    if (known && known->status == CATALOG_DOCUMENTED)
+        return true;
+    if (entry->category)
+        return entry->label_count > 0;
+    return entry->action_count > 0 && !strchr(entry->object_type, '*');
+}
+
+bool topic_map_filter_covers(const struct config_entry *entry, const struct config_entry *other)
+{
+    return !entry->filter ||
+           (other->filter && text_equal(filter_json(entry->filter), filter_json(other->filter)));
 }
 
 /* Renders the names that are the same for every event of the pair. */

@@ -29,9 +29,20 @@ enum publisher_index { PUBLISHER_KAFKA, PUBLISHER_MQTT, PUBLISHER_COUNT };
 bool topic_map_entry_takes(const struct config_entry *entry, struct text account,
                            struct text object_type, struct text action);
 
+/* True when the entry, which takes the pair, makes the bridge subscribe to it at Close: wildcards
+ * stand for documented pairs alone, any other must be named. */
+bool topic_map_entry_asks_for(const struct config_entry *entry, struct text object_type,
+                              struct text action);
+
+/* True when the entry's filter surely passes what the other's passes: it has none, or the same. */
+bool topic_map_filter_covers(const struct config_entry *entry, const struct config_entry *other);
+
 /* Borrows `config`. Returns owned (router_free). */
 struct router *router_new(const struct config *config, struct error *err);
 void router_free(struct router *router);
+
+/* The configuration whose map it follows. */
+const struct config *router_config(const struct router *router);
 
 /* True when at least one entry takes the event, filters included. */
 bool router_matches(struct router *router, const struct event *event);

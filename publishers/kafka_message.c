@@ -6,7 +6,7 @@
 #include "schemas/encoder.h"
 #include "schemas/envelope.h"
 
-enum { OUR_HEADERS = 4 }; /* beside the envelope's */
+enum { OUR_HEADERS = 5 }; /* beside the envelope's */
 
 static bool add_header(rd_kafka_headers_t *headers, const char *name, struct text value)
 {
@@ -37,7 +37,9 @@ static rd_kafka_headers_t *make_headers(const struct record *record)
         (!format_is_binary_mode(record->format) || add_attributes(headers, record)) &&
         add_header(headers, "closebridge_reason", text_of(record->dead_reason)) &&
         add_header(headers, "closebridge_publisher", text_of(record->dead_publisher)) &&
-        add_header(headers, "closebridge_topic", text_of(record->dead_topic)))
+        add_header(headers, "closebridge_topic", text_of(record->dead_topic)) &&
+        add_header(headers, "closebridge_withheld",
+                   text_of(record->is_withheld ? "field_policy" : NULL)))
         return headers;
     rd_kafka_headers_destroy(headers);
     return NULL;

@@ -46,6 +46,7 @@ struct record {
         *dead_reason; /* set on copies for the dead-letter topic: sent as closebridge_reason ... */
     const char *dead_publisher; /* ... closebridge_publisher ... */
     const char *dead_topic;     /* ... and closebridge_topic; each may be NULL */
+    bool is_withheld; /* the value is left out because of a field policy: closebridge_withheld */
     struct {
         enum settled_as as;
         const char *reason; /* stable snake_case code, static: unknown_topic, not_authorized,

@@ -4,6 +4,7 @@
 #include "bridge/base/error.h"
 #include "schemas/envelope.h"
 #include "schemas/event.h"
+#include "schemas/field_policy.h"
 #include "schemas/msgpack_writer.h"
 
 static const struct {
@@ -44,7 +45,8 @@ bool format_is_binary_mode(enum format format)
     return format != FORMAT_CLOUDEVENTS;
 }
 
-static void write_cloudevent(const struct event *event, bool is_replay, struct buf *out)
+static void write_cloudevent(const struct event *event, struct text object, bool is_replay,
+                             struct buf *out)
 {
     struct envelope envelope;
 
@@ -58,28 +60,26 @@ static void write_cloudevent(const struct event *event, bool is_replay, struct b
         buf_append_char(out, ',');
     }
     buf_append_string(out, "\"datacontenttype\":\"application/json\",\"data\":");
-    buf_append_text(out, event_text(event, EVENT_OBJECT));
+    buf_append_text(out, object);
     buf_append_char(out, '}');
 }
 
-int encoder_encode(enum format format, const struct event *event, bool is_replay,
-                   struct buf *scratch, struct text *out_value, struct error *err)
+/* The payload around or in place of the event object. */
+static int write(enum format format, const struct event *event, struct text object, bool is_replay,
+                 struct buf *scratch, struct text *out_value, struct error *err)
 {
-    if (event_has(event, EVENT_IS_OPAQUE) && format != FORMAT_RAW)
-        return error_set(err, ERROR_INPUT, "what is not an event has no other format than raw");
-    buf_clear(scratch);
     switch (format) {
     case FORMAT_EVENT:
-        *out_value = event_text(event, EVENT_OBJECT);
+        *out_value = object;
         return 0;
     case FORMAT_RAW:
         *out_value = event_text(event, EVENT_BODY);
         return 0;
     case FORMAT_CLOUDEVENTS:
-        write_cloudevent(event, is_replay, scratch);
+        write_cloudevent(event, object, is_replay, scratch);
         break;
     case FORMAT_MSGPACK:
-        if (msgpack_write_json(scratch, event_text(event, EVENT_OBJECT), err) < 0)
+        if (msgpack_write_json(scratch, object, err) < 0)
             return -1;
         break;
     }
@@ -87,4 +87,39 @@ int encoder_encode(enum format format, const struct event *event, bool is_replay
         return error_set(err, ERROR_FATAL, "out of memory");
     *out_value = buf_text(scratch);
     return 0;
+}
+
+/* The same of what the policy leaves of it. */
+static int write_cut(enum format format, const struct event *event,
+                     const struct field_policy *fields, bool is_replay, struct buf *scratch,
+                     struct text *out_value, struct error *err)
+{
+    struct buf cut = {0};
+    int rc = -1;
+
+    field_policy_apply(fields, event_text(event, EVENT_OBJECT), &cut);
+    if (cut.failed) {
+        error_set(err, ERROR_FATAL, "out of memory");
+    } else if (format == FORMAT_EVENT) {
+        buf_release(scratch);
+        *scratch = cut;
+        *out_value = buf_text(scratch);
+        return 0;
+    } else {
+        rc = write(format, event, buf_text(&cut), is_replay, scratch, out_value, err);
+    }
+    buf_release(&cut);
+    return rc;
+}
+
+int encoder_encode(enum format format, const struct event *event, const struct field_policy *fields,
+                   bool is_replay, struct buf *scratch, struct text *out_value, struct error *err)
+{
+    if (event_has(event, EVENT_IS_OPAQUE) && format != FORMAT_RAW)
+        return error_set(err, ERROR_INPUT, "what is not an event has no other format than raw");
+    buf_clear(scratch);
+    if (fields && format != FORMAT_RAW)
+        return write_cut(format, event, fields, is_replay, scratch, out_value, err);
+    return write(format, event, event_text(event, EVENT_OBJECT), is_replay, scratch, out_value,
+                 err);
 }

@@ -13,6 +13,7 @@
 struct buf;
 struct error;
 struct event;
+struct field_policy;
 
 enum format {
     FORMAT_EVENT,       /* the event object, the bytes that Close sent */
@@ -34,10 +35,11 @@ bool format_is_binary_mode(enum format format);
 
 /*
  * Sets `out_value` to the payload: a view of the event where the bytes are already there, else of
- * `scratch`, which is cleared first. ERROR_INPUT when this event cannot be encoded (opaque events
- * have only FORMAT_RAW), ERROR_FATAL without memory.
+ * `scratch`, which is cleared first. `fields` says what is cut out of the event object (NULL:
+ * nothing); FORMAT_RAW has no use for it. ERROR_INPUT when this event cannot be encoded (opaque
+ * events have only FORMAT_RAW), ERROR_FATAL without memory.
  */
-int encoder_encode(enum format format, const struct event *event, bool is_replay,
-                   struct buf *scratch, struct text *out_value, struct error *err);
+int encoder_encode(enum format format, const struct event *event, const struct field_policy *fields,
+                   bool is_replay, struct buf *scratch, struct text *out_value, struct error *err);
 
 #endif

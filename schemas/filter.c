@@ -5,26 +5,11 @@
 
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
-#include "schemas/event.h"
-#include "schemas/json_compare.h"
+#include "schemas/filter_internal.h"
 #include "schemas/json_reader.h"
 #include "schemas/json_scan.h"
 
 enum { MAX_DEPTH = 32, MAX_SIZE = 64 * 1024 };
-
-enum operator_type {
-    OP_EQUALS,
-    OP_NOT_EQUALS,
-    OP_IS_NULL,
-    OP_NON_NULL,
-    OP_CONTAINS,
-    OP_AND,
-    OP_OR,
-    OP_NOT,
-    OP_FIELD_ACCESSOR,
-    OP_ANY_ARRAY_VALUE,
-    OP_COUNT
-};
 
 enum member {
     MEMBER_TYPE,
@@ -61,23 +46,12 @@ static const struct {
     [OP_ANY_ARRAY_VALUE] = {"any_array_value", HAS(MEMBER_FILTER), "type and filter"},
 };
 
-struct node {
-    enum operator_type type;
-    struct text value; /* JSON, inside the filter's source */
-    char *field;       /* decoded */
-    struct node **children;
-    size_t child_count;
-};
+const char *filter_operator_name(enum filter_operator type)
+{
+    return operators[type].name;
+}
 
-struct filter {
-    char *source;      /* as it was given */
-    struct buf normal; /* the same, written anew */
-    struct node *root;
-};
-
-static const struct text json_null = {"null", 4};
-
-static void free_node(struct node *node)
+static void free_node(struct filter_node *node)
 {
     if (!node)
         return;
@@ -125,14 +99,14 @@ static int read_members(struct text json, struct text members[MEMBER_COUNT], str
     return 0;
 }
 
-static int find_operator(struct text type, enum operator_type *out_type, struct error *err)
+static int find_operator(struct text type, enum filter_operator *out_type, struct error *err)
 {
     if (!json_is_string(type))
         return error_set(err, ERROR_CONFIG, "a filter needs a type that is a string");
     type = json_string_inside(type);
     for (int i = 0; i < OP_COUNT; i++) {
         if (text_equal_string(type, operators[i].name)) {
-            *out_type = (enum operator_type)i;
+            *out_type = (enum filter_operator)i;
             return 0;
         }
     }
@@ -142,12 +116,12 @@ static int find_operator(struct text type, enum operator_type *out_type, struct 
                      (int)(type.size > 40 ? 40 : type.size), type.data);
 }
 
-static struct node *compile(struct text json, int depth, struct error *err);
+static struct filter_node *compile(struct text json, int depth, struct error *err);
 
-static int add_child(struct node *node, struct text json, int depth, struct error *err)
+static int add_child(struct filter_node *node, struct text json, int depth, struct error *err)
 {
-    struct node **children =
-        realloc(node->children, (node->child_count + 1) * sizeof(struct node *));
+    struct filter_node **children =
+        realloc(node->children, (node->child_count + 1) * sizeof(struct filter_node *));
 
     if (!children)
         return error_set(err, ERROR_FATAL, "out of memory");
@@ -159,7 +133,7 @@ static int add_child(struct node *node, struct text json, int depth, struct erro
     return 0;
 }
 
-static int add_children(struct node *node, struct text filters, int depth, struct error *err)
+static int add_children(struct filter_node *node, struct text filters, int depth, struct error *err)
 {
     struct json_cursor cursor;
     struct text filter;
@@ -176,7 +150,7 @@ static int add_children(struct node *node, struct text filters, int depth, struc
     return 0;
 }
 
-static int set_field(struct node *node, struct text field, struct error *err)
+static int set_field(struct filter_node *node, struct text field, struct error *err)
 {
     struct buf plain = {0};
 
@@ -192,7 +166,7 @@ static int set_field(struct node *node, struct text field, struct error *err)
     return node->field ? 0 : error_set(err, ERROR_FATAL, "out of memory");
 }
 
-static int set_value(struct node *node, struct text value, struct error *err)
+static int set_value(struct filter_node *node, struct text value, struct error *err)
 {
     struct json_cursor cursor;
     struct text token;
@@ -211,7 +185,7 @@ static int set_value(struct node *node, struct text value, struct error *err)
 }
 
 /* Members that the operator does not have are mistakes too: they would have no effect. */
-static int check_members(enum operator_type type, const struct text members[MEMBER_COUNT],
+static int check_members(enum filter_operator type, const struct text members[MEMBER_COUNT],
                          struct error *err)
 {
     const char *name = operators[type].name;
@@ -229,7 +203,7 @@ static int check_members(enum operator_type type, const struct text members[MEMB
     return 0;
 }
 
-static int fill_node(struct node *node, const struct text members[MEMBER_COUNT], int depth,
+static int fill_node(struct filter_node *node, const struct text members[MEMBER_COUNT], int depth,
                      struct error *err)
 {
     if (check_members(node->type, members, err) < 0)
@@ -243,10 +217,10 @@ static int fill_node(struct node *node, const struct text members[MEMBER_COUNT],
     return members[MEMBER_FILTER].data ? add_child(node, members[MEMBER_FILTER], depth, err) : 0;
 }
 
-static struct node *compile(struct text json, int depth, struct error *err)
+static struct filter_node *compile(struct text json, int depth, struct error *err)
 {
     struct text members[MEMBER_COUNT] = {{NULL, 0}};
-    struct node *node;
+    struct filter_node *node;
 
     if (depth > MAX_DEPTH) {
         error_set(err, ERROR_CONFIG, "filters are nested deeper than %d", MAX_DEPTH);
@@ -313,61 +287,6 @@ static int check_text(struct text json, struct error *err)
     return error_set(err, ERROR_CONFIG, "the filter is not JSON");
 }
 
-/* ---- writing it anew ---- */
-
-static void write_string(struct text string, struct buf *out)
-{
-    struct buf plain = {0};
-
-    json_unescape(json_string_inside(string), &plain);
-    buf_append_json_string(out, buf_text(&plain));
-    out->failed = out->failed || plain.failed;
-    buf_release(&plain);
-}
-
-/* Without space, strings with as few escapes as there can be. */
-static void write_value(struct text value, struct buf *out)
-{
-    const char *end = value.data + value.size;
-
-    for (const char *at = value.data; at < end; at++) {
-        struct text string;
-
-        if (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')
-            continue;
-        if (*at != '"') {
-            buf_append_char(out, *at);
-            continue;
-        }
-        string = json_document((struct text){at, (size_t)(end - at)});
-        write_string(string, out);
-        at += string.size - 1;
-    }
-}
-
-static void write_node(const struct node *node, struct buf *out)
-{
-    unsigned members = operators[node->type].members;
-
-    buf_printf(out, "{\"type\":\"%s\"", operators[node->type].name);
-    if (node->field) {
-        buf_append_string(out, ",\"field\":");
-        buf_append_json_string(out, text_of(node->field));
-    }
-    if (node->value.data) {
-        buf_append_string(out, ",\"value\":");
-        write_value(node->value, out);
-    }
-    if (node->child_count > 0)
-        buf_append_string(out, members & HAS(MEMBER_FILTERS) ? ",\"filters\":[" : ",\"filter\":");
-    for (size_t i = 0; i < node->child_count; i++) {
-        if (i > 0)
-            buf_append_char(out, ',');
-        write_node(node->children[i], out);
-    }
-    buf_append_string(out, members & HAS(MEMBER_FILTERS) ? "]}" : "}");
-}
-
 static int fill_filter(struct filter *filter, struct text json, struct error *err)
 {
     filter->source = text_dup(json);
@@ -376,7 +295,7 @@ static int fill_filter(struct filter *filter, struct text json, struct error *er
     filter->root = compile(json_document((struct text){filter->source, json.size}), 0, err);
     if (!filter->root)
         return -1;
-    write_node(filter->root, &filter->normal);
+    filter_write(filter->root, &filter->normal);
     return filter->normal.failed ? error_set(err, ERROR_FATAL, "out of memory") : 0;
 }
 
@@ -410,106 +329,4 @@ void filter_free(struct filter *filter)
 struct text filter_json(const struct filter *filter)
 {
     return buf_text(&filter->normal);
-}
-
-/* ---- evaluating: on JSON that was judged when the event was accepted ---- */
-
-/* A flat key such as custom.cf_x first, as Close writes custom fields, then one level of the path
- * after the other. */
-static bool access_field(struct text value, const char *field, struct text *out_found)
-{
-    struct text inner;
-
-    if (json_find_member(value, text_of(field), out_found))
-        return true;
-    for (const char *dot = strchr(field, '.'); dot; dot = strchr(dot + 1, '.')) {
-        if (json_find_member(value, (struct text){field, (size_t)(dot - field)}, &inner))
-            return access_field(inner, dot + 1, out_found);
-    }
-    return false;
-}
-
-/* What a filter looks at: the event, and the part of it that most fields are meant of. */
-struct subject {
-    struct text event;
-    struct text data; /* previous_data of a deletion */
-};
-
-/* What is missing is null. At the root a field is a member of the event (data, user_id ...), as
- * Close reads it, or else of its data. */
-static struct text access_from(const struct subject *subject, struct text value, const char *field)
-{
-    bool is_root = value.data == subject->event.data;
-    struct text found;
-
-    if (access_field(value, field, &found) ||
-        (is_root && access_field(subject->data, field, &found)))
-        return found;
-    return json_null;
-}
-
-static bool passes(const struct subject *subject, const struct node *node, struct text value);
-
-static bool any_passes(const struct subject *subject, const struct node *node, struct text array)
-{
-    struct json_cursor cursor;
-    struct text element;
-
-    if (!json_array_begin(&cursor, array))
-        return false;
-    while (json_array_next(&cursor, &element)) {
-        if (passes(subject, node, element))
-            return true;
-    }
-    return false;
-}
-
-static bool count_passes(const struct subject *subject, const struct node *node, struct text value,
-                         bool wanted)
-{
-    for (size_t i = 0; i < node->child_count; i++) {
-        if (passes(subject, node->children[i], value) == wanted)
-            return true;
-    }
-    return false;
-}
-
-static bool passes(const struct subject *subject, const struct node *node, struct text value)
-{
-    switch (node->type) {
-    case OP_EQUALS:
-        return json_equal(value, node->value);
-    case OP_NOT_EQUALS:
-        return !json_equal(value, node->value);
-    case OP_IS_NULL:
-        return json_is_null(value);
-    case OP_NON_NULL:
-        return !json_is_null(value);
-    case OP_CONTAINS:
-        return json_contains(value, node->value);
-    case OP_AND:
-        return !count_passes(subject, node, value, false);
-    case OP_OR:
-        return count_passes(subject, node, value, true);
-    case OP_NOT:
-        return !passes(subject, node->children[0], value);
-    case OP_FIELD_ACCESSOR:
-        return passes(subject, node->children[0], access_from(subject, value, node->field));
-    case OP_ANY_ARRAY_VALUE:
-        return any_passes(subject, node->children[0], value);
-    case OP_COUNT:
-        break;
-    }
-    return false;
-}
-
-bool filter_matches(const struct filter *filter, const struct event *event)
-{
-    bool is_deletion = text_equal_string(event_text(event, EVENT_ACTION), "deleted");
-    struct subject subject = {.event = event_text(event, EVENT_OBJECT), .data = json_null};
-
-    if (event_has(event, EVENT_IS_OPAQUE) || subject.event.size == 0)
-        return false;
-    json_find_member(subject.event, text_of(is_deletion ? "previous_data" : "data"), &subject.data);
-    return passes(&subject, filter->root, subject.event);
 }

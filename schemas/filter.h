@@ -17,6 +17,7 @@
 
 #include "bridge/base/text.h"
 
+struct buf;
 struct error;
 struct event;
 struct filter; /* opaque: defined in filter.c */
@@ -26,9 +27,17 @@ struct filter; /* opaque: defined in filter.c */
 struct filter *filter_compile(struct text json, struct error *err);
 void filter_free(struct filter *filter);
 
-/* The JSON text it was made from, for Close's API, in one spelling: no space, `type` first, no
- * escape without need. Lives as long as the filter. */
+/* The JSON text it was made from, in one spelling: no space, `type` first, no escape without need.
+ * Lives as long as the filter. */
 struct text filter_json(const struct filter *filter);
+
+/*
+ * Appends the filter as Close's API is to get it, which lets through what it lets through here.
+ * Close looks for a field in the event alone and knows no paths, so that what is not a member of
+ * the event becomes a field of `data`, with `is_deletion` of `previous_data`, and a path becomes
+ * one accessor inside the other.
+ */
+void filter_append_for_close(const struct filter *filter, bool is_deletion, struct buf *out);
 
 /* True when the event passes. What is not an event (EVENT_IS_OPAQUE) passes no filter. */
 bool filter_matches(const struct filter *filter, const struct event *event);

@@ -710,6 +710,9 @@ static void what_close_does_not_send_is_a_warning(void **state)
          "c.yaml:3: warning: topic_map[0].object_type: not in Close's catalog; did you mean "
          "lead?\n"},
         {ENTRY("{object_type: actvty.*, kafka: {topic: t}}"),
+         "c.yaml:3: warning: topic_map[0].object_type: not in Close's catalog: to subscribe to it, "
+         "write an exact type and its actions\n"},
+        {ENTRY("{object_type: actvty, action: exploded, kafka: {topic: t}}"),
          "c.yaml:3: warning: topic_map[0].object_type: not in Close's catalog\n"},
         {ENTRY("{object_type: lead, action: [create, updated], kafka: {topic: t}}"),
          "c.yaml:3: warning: topic_map[0].action: lead has no action create in Close's catalog; "

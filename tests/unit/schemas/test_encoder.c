@@ -97,10 +97,10 @@ static void event_and_raw_are_views_of_the_bytes_that_came(void **state)
     struct text value;
 
     (void)state;
-    assert_int_equal(encoder_encode(FORMAT_EVENT, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_EVENT, event, NULL, false, &scratch, &value, NULL), 0);
     assert_text(value, object_json);
     assert_true(value.data > begin && value.data < begin + event->record->size);
-    assert_int_equal(encoder_encode(FORMAT_RAW, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_RAW, event, NULL, false, &scratch, &value, NULL), 0);
     assert_text(value, body);
     assert_true(value.data > begin && value.data < begin + event->record->size);
     assert_int_equal(scratch.capacity, 0);
@@ -118,7 +118,8 @@ static void structured_mode_holds_the_attributes_and_the_bytes_that_came(void **
 
     (void)state;
     buf_append_string(&scratch, "left over");
-    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, NULL, false, &scratch, &value, NULL),
+                     0);
     buf_append_string(&expected, "\"datacontenttype\":\"application/json\",\"data\":");
     buf_append_string(&expected, object_json);
     buf_append_char(&expected, '}');
@@ -147,9 +148,11 @@ static void a_structured_replay_says_so(void **state)
     struct text value;
 
     (void)state;
-    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, NULL, false, &scratch, &value, NULL),
+                     0);
     assert_null(memmem(value.data, value.size, mark, strlen(mark)));
-    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, true, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_CLOUDEVENTS, event, NULL, true, &scratch, &value, NULL),
+                     0);
     assert_non_null(memmem(value.data, value.size, mark, strlen(mark)));
     buf_release(&scratch);
     event_unref(event);
@@ -169,7 +172,7 @@ static void messagepack_is_of_the_event_object(void **state)
 
     (void)state;
     buf_append_string(&scratch, "left over");
-    assert_int_equal(encoder_encode(FORMAT_MSGPACK, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_MSGPACK, event, NULL, false, &scratch, &value, NULL), 0);
     assert_true(value.size > sizeof(head) + sizeof(tail));
     assert_memory_equal(value.data, head, sizeof(head) - 1);
     assert_memory_equal(value.data + value.size - (sizeof(tail) - 1), tail, sizeof(tail) - 1);
@@ -190,11 +193,11 @@ static void what_is_no_event_is_only_raw(void **state)
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         struct error err = {0};
 
-        assert_int_equal(encoder_encode(others[i], event, false, &scratch, &value, &err), -1);
+        assert_int_equal(encoder_encode(others[i], event, NULL, false, &scratch, &value, &err), -1);
         assert_int_equal(err.kind, ERROR_INPUT);
         assert_null(value.data);
     }
-    assert_int_equal(encoder_encode(FORMAT_RAW, event, false, &scratch, &value, NULL), 0);
+    assert_int_equal(encoder_encode(FORMAT_RAW, event, NULL, false, &scratch, &value, NULL), 0);
     assert_text(value, "no JSON");
     buf_release(&scratch);
     event_unref(event);

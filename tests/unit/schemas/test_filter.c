@@ -296,6 +296,65 @@ static void a_filter_serves_many_events(void **state)
     filter_free(filter);
 }
 
+static void close_gets_one_accessor_for_each_key(void **state)
+{
+    static const struct {
+        const char *filter;
+        bool is_deletion;
+        const char *for_close;
+    } cases[] = {
+        /* members of the event */
+        {FIELD("user_id", EQUALS("1")), false, FIELD("user_id", EQUALS("1"))},
+        {FIELD("user_id", EQUALS("1")), true, FIELD("user_id", EQUALS("1"))},
+        {FIELD("data", FIELD("name", EQUALS("1"))), true,
+         FIELD("data", FIELD("name", EQUALS("1")))},
+        /* of data, or previous_data */
+        {FIELD("name", EQUALS("1")), false, FIELD("data", FIELD("name", EQUALS("1")))},
+        {FIELD("name", EQUALS("1")), true, FIELD("previous_data", FIELD("name", EQUALS("1")))},
+        {FIELD("name", FIELD("name", EQUALS("1"))), false,
+         FIELD("data", FIELD("name", FIELD("name", EQUALS("1"))))},
+        {FIELD("name", FIELD("user_id", EQUALS("1"))), false,
+         FIELD("data", FIELD("name", FIELD("user_id", EQUALS("1"))))},
+        /* paths, and keys with a dot */
+        {FIELD("data.name", EQUALS("1")), false, FIELD("data", FIELD("name", EQUALS("1")))},
+        {FIELD("custom.cf_x", EQUALS("1")), false,
+         FIELD("data", FIELD("custom.cf_x", EQUALS("1")))},
+        {FIELD("data.custom.cf_x", EQUALS("1")), false,
+         FIELD("data", FIELD("custom.cf_x", EQUALS("1")))},
+        {FIELD("a.b.c", EQUALS("1")), false,
+         FIELD("data", FIELD("a", FIELD("b", FIELD("c", EQUALS("1")))))},
+        {FIELD("data", FIELD("a.b", EQUALS("1"))), false,
+         FIELD("data", FIELD("a", FIELD("b", EQUALS("1"))))},
+        {FIELD("customer", EQUALS("1")), false, FIELD("data", FIELD("customer", EQUALS("1")))},
+        {FIELD("a\\\"b", EQUALS("1")), false, FIELD("data", FIELD("a\\\"b", EQUALS("1")))},
+        /* what stays at the root, and what leaves it */
+        {"{\"type\":\"not\",\"filter\":{\"type\":\"and\",\"filters\":[" FIELD(
+             "name", EQUALS("1")) "," FIELD("user_id", EQUALS("[1]")) "]}}",
+         false,
+         "{\"type\":\"not\",\"filter\":{\"type\":\"and\",\"filters\":[" FIELD(
+             "data", FIELD("name", EQUALS("1"))) "," FIELD("user_id", EQUALS("[1]")) "]}}"},
+        {FIELD("list", "{\"type\":\"any_array_value\",\"filter\":" FIELD("name", EQUALS("1")) "}"),
+         false,
+         FIELD("data", FIELD("list", "{\"type\":\"any_array_value\",\"filter\":" FIELD(
+                                         "name", EQUALS("1")) "}"))},
+        {FIELD("changed_fields", "{\"type\":\"contains\",\"value\":\"status\"}"), false,
+         FIELD("changed_fields", "{\"type\":\"contains\",\"value\":\"status\"}")},
+        {"{\"type\":\"non_null\"}", false, "{\"type\":\"non_null\"}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct filter *filter = compiled(cases[i].filter);
+        struct buf json = {0};
+
+        filter_append_for_close(filter, cases[i].is_deletion, &json);
+        assert_string_equal(json.data, cases[i].for_close);
+        filter_free(compiled(json.data));
+        buf_release(&json);
+        filter_free(filter);
+    }
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -453,6 +512,7 @@ int main(void)
         cmocka_unit_test(data_that_is_missing_or_null_has_only_null_fields),
         cmocka_unit_test(what_is_no_event_passes_no_filter),
         cmocka_unit_test(a_filter_serves_many_events),
+        cmocka_unit_test(close_gets_one_accessor_for_each_key),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(depth_and_size_are_bounded),
         cmocka_unit_test(the_text_for_close_is_normal),
