@@ -111,6 +111,7 @@ struct journal {
     struct waiting waiting_notes;
     struct batch *batch;
     size_t batch_bytes;
+    int64_t last_batch_us; /* when it was taken; monotonic */
 
     pthread_t thread;
     bool has_thread;
