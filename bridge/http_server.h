@@ -104,8 +104,8 @@ bool http_server_wait_idle(struct http_server *server, int64_t timeout_ms);
  */
 void http_server_free(struct http_server *server);
 
-/* The request, as long as the handler runs or until a deferred one is answered. Texts point into
- * the connection's buffer. */
+/* The request, as long as the handler runs or until a deferred one is answered, by when its body is
+ * gone (empty). Texts point into the connection's buffer. */
 struct text http_request_method(const struct http_request *request);
 struct text http_request_path(const struct http_request *request); /* as sent, without the query */
 struct text http_request_body(const struct http_request *request);

@@ -102,6 +102,7 @@ struct journal {
     struct batch *batch;
     size_t batch_bytes;
     struct duplicates *duplicates;
+    int64_t last_batch_us; /* when it was taken; monotonic */
 
     pthread_t thread;
     bool has_thread;
