@@ -2,10 +2,10 @@
 import json
 import pathlib
 
-import jsonschema
 import msgpack
 import yaml
 
+from tests.e2e.openapi import check_against_openapi
 from tests.peers.close_simulator import catalog
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
@@ -14,13 +14,6 @@ DEAD_REASON = "closebridge_reason"
 
 def accessor(field, **filter_):
     return {"type": "field_accessor", "field": field, "filter": filter_}
-
-
-def check_against_openapi(name, document):
-    """The answer is what docs/control.openapi.yaml says of it."""
-    openapi = yaml.safe_load((DOCS / "control.openapi.yaml").read_text())
-    resolver = jsonschema.RefResolver("", openapi)
-    jsonschema.Draft202012Validator(openapi["components"]["schemas"][name], resolver=resolver).validate(document)
 
 
 def test_events_go_where_the_report_says(kafka, mosquitto, make_bridge, topic):
