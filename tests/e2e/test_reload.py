@@ -7,6 +7,7 @@ import threading
 
 from tests.e2e.bridge import KEY
 from tests.e2e.subscriber import PAIRS, Subscriber
+from tests.e2e.test_topic_map import check_against_openapi
 from tests.peers.mosquitto import Mosquitto
 from tests.peers.process import wait_until
 
@@ -169,6 +170,7 @@ def test_a_bad_file_changes_nothing_and_every_mistake_is_said(kafka, bridge, top
                      "topic_map": [to_kafka(topic + "-x", object_type="Lead!"), to_kafka("a/b")]}
     answer = bridge.reload()
     assert answer.status == 422
+    check_against_openapi("NotReloaded", answer.json)
     assert len(answer.json["mistakes"]) >= 3
     assert answer.json["mistakes"] == mistakes_of(bridge), "as check says it"
     assert all(re.match(rf"{re.escape(str(bridge.config_path))}:\d+: ", line) for line in answer.json["mistakes"])
@@ -223,6 +225,7 @@ def test_the_answer_names_what_changed(bridge, topic):
         dead_letters={"kafka": {"topic": topic + "-dead"}}, topic_map=[to_kafka(topic), to_kafka(topic + "-2")],
         accounts=[{**account, "replay_window": "1h"}, {**account, "name": "second"}],
         publishers={"kafka": {**good["publishers"]["kafka"], "window": 100, "linger.ms": 3}})
+    check_against_openapi("Reloaded", answer.json)
     assert (answer.json["result"], answer.json["warnings"]) == ("reloaded", [])
     assert sorted(answer.json["changed"]) == [
         "accounts[main].replay_window", "accounts[second]", "dead_letters.kafka.topic", "journal.dedupe_window",
@@ -470,6 +473,7 @@ def test_a_sync_says_what_became_of_the_topics(kafka, bridge, close_server, topi
     subscriber.topic_map.append({"object_type": "call", "action": "created", "kafka": {"topic": topic + "-calls"}})
     subscriber.start()
     answer = bridge.control("/control/sync", "POST")
+    check_against_openapi("TopicStates", answer.json["topics"])
     [missing] = answer.json["topics"]
     assert (missing["topic"], missing["state"]) == (topic + "-calls", "missing")
     properties = bridge.config["publishers"]["kafka"]
