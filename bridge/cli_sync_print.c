@@ -122,11 +122,11 @@ static void print_topics(struct text topics)
         return;
     while (json_array_next(&cursor, &topic)) {
         fputs("topic ", stdout);
-        print_string(member(topic, "topic"));
+        print_string(cli_json_member(topic, "topic"));
         fputs(": ", stdout);
-        print_string(member(topic, "state"));
-        fputs(json_is_string(member(topic, "detail")) ? ": " : "", stdout);
-        print_string(member(topic, "detail"));
+        print_string(cli_json_member(topic, "state"));
+        fputs(json_is_string(cli_json_member(topic, "detail")) ? ": " : "", stdout);
+        print_string(cli_json_member(topic, "detail"));
         putchar('\n');
     }
 }
@@ -145,7 +145,7 @@ int cli_sync_print(const char *command, struct text answer)
         all_well = print_account(command, account,
                                  text_equal_string(cli_json_member(document, "dry_run"), "true")) &&
                    all_well;
-    print_topics(member(document, "topics"));
+    print_topics(cli_json_member(document, "topics"));
     if (count == 0) {
         fprintf(stderr,
                 "close-bridge %s: no account has webhook_url, and api_key or oauth_token: there is "
