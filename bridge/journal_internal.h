@@ -111,6 +111,9 @@ struct journal {
     void (*on_stored)(void *context, struct event *const *events, size_t count);
     void *on_stored_context;
 
+    bool is_damaged; /* found when it could not be opened again */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
     bool is_broken; /* the last commit or opening failed: recover before anything else */
     bool is_disk_full;
     int64_t squeezed_until_ms; /* LMDB said full: no events until then, monotonic */
