@@ -17,6 +17,7 @@
 #include "bridge/lane.h"
 #include "bridge/metrics.h"
 #include "bridge/recent.h"
+#include "bridge/retries.h"
 #include "bridge/saver.h"
 #include "bridge/topic_map.h"
 #include "publishers/kafka_publisher.h"
@@ -37,6 +38,7 @@ struct dispatcher {
     struct lane *lanes[PUBLISHER_COUNT];
     struct follower *followers[PUBLISHER_COUNT];
     struct dead_copies *dead_copies;
+    struct retries *retries;
     struct flights *flights;
     pthread_t thread;
     bool is_running;
@@ -124,6 +126,22 @@ static int open_dead_copies(struct dispatcher *dispatcher, struct error *err)
     return 0;
 }
 
+static void open_retries(struct dispatcher *dispatcher)
+{
+    struct retries_options options = {
+        .router = dispatcher->router,
+        .journal = dispatcher->options.journal,
+        .reader = dispatcher->reader,
+        .errands = &dispatcher->errands,
+        .clock = dispatcher->options.clock,
+        .metrics = dispatcher->options.metrics,
+    };
+
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        options.lanes[p] = dispatcher->lanes[p];
+    dispatcher->retries = retries_open(&options);
+}
+
 /* At a scrape, on its thread. */
 static void measure(void *context)
 {
@@ -162,6 +180,7 @@ static int follow_journal(struct dispatcher *dispatcher, struct error *err)
             return -1;
         buries_unrouted = false;
     }
+    open_retries(dispatcher);
     return open_dead_copies(dispatcher, err);
 }
 
@@ -227,6 +246,11 @@ void dispatcher_on_stored(void *context, struct event *const *events, size_t cou
 struct intake *dispatcher_intake(struct dispatcher *dispatcher)
 {
     return &dispatcher->intake;
+}
+
+void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request)
+{
+    retries_ask(dispatcher->retries, request);
 }
 
 const char *dispatcher_trouble(const struct dispatcher *dispatcher)
@@ -322,6 +346,8 @@ static int turn(struct dispatcher *dispatcher, bool readable[PUBLISHER_COUNT])
             lane_run(dispatcher->lanes[p], readable[p]);
     }
     run_followers(dispatcher);
+    if (dispatcher->retries)
+        retries_run(dispatcher->retries);
     if (dispatcher->flights) {
         int flights_ms = flights_run(dispatcher->flights);
 
@@ -336,6 +362,8 @@ static void stop_taking(struct dispatcher *dispatcher)
         if (dispatcher->followers[p])
             follower_stop(dispatcher->followers[p]);
     }
+    if (dispatcher->retries)
+        retries_stop(dispatcher->retries);
     if (dispatcher->flights)
         flights_stop(dispatcher->flights);
 }
@@ -393,6 +421,7 @@ void dispatcher_close(struct dispatcher *dispatcher)
     if (!dispatcher)
         return;
     dead_copies_close(dispatcher->dead_copies);
+    retries_close(dispatcher->retries);
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         follower_close(dispatcher->followers[p]);
     flights_close(dispatcher->flights);

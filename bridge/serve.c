@@ -15,6 +15,8 @@
 #include "bridge/base/log.h"
 #include "bridge/config.h"
 #include "bridge/control.h"
+#include "bridge/control_letters.h"
+#include "bridge/control_worker.h"
 #include "bridge/delivery.h"
 #include "bridge/dispatcher.h"
 #include "bridge/http_server.h"
@@ -45,6 +47,8 @@ struct daemon {
     struct webhook *webhook;
     struct http_server *webhook_server;
     struct control *control;
+    struct control_worker *control_worker;
+    struct control_letters *control_letters;
     struct http_server *control_server;
     char removed[MAX_REMOVED]
                 [64]; /* publishers that the journal knows and the configuration does not */
@@ -132,6 +136,10 @@ static void collect(void *context)
               (uint64_t)numbers.dedupe_window_s);
     set_gauge(daemon, "journal_dead_letters", "Dead letters kept in the journal.",
               numbers.dead_count);
+    set_gauge(daemon, "dead_letters_bytes", "Space in use by dead letters.", numbers.dead_bytes);
+    set_gauge(daemon, "dead_letters_max_bytes",
+              "Space that dead letters may use: with more, their publisher stops.",
+              numbers.dead_max_bytes);
     metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_conflicts_total",
                            "Events with the id and date of another one, but other bytes.", ""),
                (int64_t)numbers.conflicts);
@@ -238,6 +246,40 @@ static void get_topic_map(void *context, struct http_request *request)
     buf_release(&json);
 }
 
+/* In broker mode nothing is on disk that could be looked at, sent again or replayed. */
+static void refuse_without_journal(void *context, struct http_request *request)
+{
+    (void)context;
+    http_respond_error(request, 409, "no_journal",
+                       "With acknowledge: broker the bridge keeps no events.");
+}
+
+static int add_journal_routes(struct daemon *daemon, struct error *err)
+{
+    static const struct control_route routes[] = {
+        {"GET", "/control/dead-letters", refuse_without_journal, NULL},
+        {"DELETE", "/control/dead-letters", refuse_without_journal, NULL},
+        {"POST", "/control/dead-letters/retry", refuse_without_journal, NULL},
+    };
+
+    if (!daemon->journal) {
+        for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+            control_add(daemon->control, &routes[i]);
+        return 0;
+    }
+    daemon->control_worker = control_worker_start(err);
+    if (!daemon->control_worker)
+        return -1;
+    daemon->control_letters =
+        control_letters_new(&(struct control_letters_options){.control = daemon->control,
+                                                              .worker = daemon->control_worker,
+                                                              .journal = daemon->journal,
+                                                              .dispatcher = daemon->dispatcher,
+                                                              .metrics = daemon->metrics},
+                            err);
+    return daemon->control_letters ? 0 : -1;
+}
+
 /* Says where a listener is, with the port that "any free one" became. */
 static void log_listener(const char *name, const char *host, const char *socket_path,
                          const struct http_server *server)
@@ -264,6 +306,8 @@ static int start_control(struct daemon *daemon, struct error *err)
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
+    if (add_journal_routes(daemon, err) < 0)
+        return -1;
     daemon->control_server =
         http_server_start(&(struct http_server_options){.name = "control",
                                                         .host = config->control.host,
@@ -351,8 +395,11 @@ static void stop(struct daemon *daemon)
     }
     if (daemon->dispatcher)
         all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
+    control_worker_stop(daemon->control_worker);
     http_server_free(daemon->control_server);
     control_free(daemon->control);
+    control_letters_free(daemon->control_letters);
+    control_worker_free(daemon->control_worker);
     journal_close(daemon->journal);
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
     http_server_free(daemon->webhook_server);
