@@ -13,9 +13,9 @@
 #include "bridge/base/suggest.h"
 #include "bridge/config.h"
 
-static const struct command *const commands[] = {&cli_serve,   &cli_check,    &cli_send,
-                                                 &cli_status,  &cli_catalog,  &cli_topics,
-                                                 &cli_journal, &cli_asyncapi, &cli_version};
+static const struct command *const commands[] = {
+    &cli_serve,   &cli_check,  &cli_sync,    &cli_unsubscribe, &cli_send,     &cli_status,
+    &cli_catalog, &cli_topics, &cli_journal, &cli_keys,        &cli_asyncapi, &cli_version};
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -25,7 +25,7 @@ static void print_help(FILE *out)
           "usage: close-bridge COMMAND [options]\n\ncommands:\n",
           out);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(out, "  %-11s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\n`close-bridge COMMAND --help` explains a command.\n"
           "The configuration is ./close-bridge.yaml unless -c or CLOSE_BRIDGE_CONFIG names another "
           "file.\n",

@@ -21,6 +21,7 @@
 #include "bridge/base/log.h"
 #include "bridge/base/suggest.h"
 #include "bridge/cli.h"
+#include "bridge/cli_control.h"
 #include "bridge/config.h"
 #include "bridge/serve.h"
 #include "bridge/simdjson_version.h"
@@ -149,58 +150,18 @@ const struct command cli_check = {
 
 /* ---- status ---- */
 
-static size_t keep_body(char *data, size_t size, size_t count, void *context)
-{
-    struct buf *body = context;
-
-    if (body->size < 1024 * 1024)
-        buf_append(body, data, size * count);
-    return size * count;
-}
-
-/* Where a client on this machine reaches the control listener. */
-static void control_url(const struct config *config, char *url, size_t capacity)
-{
-    const char *host = config->control.host ? config->control.host : "localhost";
-
-    if (strcmp(host, "0.0.0.0") == 0)
-        host = "127.0.0.1";
-    if (strcmp(host, "::") == 0)
-        host = "::1";
-    snprintf(url, capacity, strchr(host, ':') ? "http://[%s]:%u/readyz" : "http://%s:%u/readyz",
-             host, config->control.host ? config->control.port : 80U);
-}
-
 static int ask_readiness(const struct config *config)
 {
-    CURL *client = curl_easy_init();
-    struct buf body = {0};
-    char url[320];
-    long status = 0;
-    CURLcode code;
+    struct control_answer answer;
+    enum control_outcome outcome = cli_control_ask(config, "GET", "/readyz", 5000, &answer);
+    bool is_ready = outcome == CONTROL_ANSWERED && answer.status == 200;
 
-    if (!client)
-        return EX_OSERR;
-    control_url(config, url, sizeof(url));
-    curl_easy_setopt(client, CURLOPT_URL, url);
-    curl_easy_setopt(client, CURLOPT_TIMEOUT_MS, 5000L);
-    curl_easy_setopt(client, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(client, CURLOPT_PROXY, "");
-    curl_easy_setopt(client, CURLOPT_WRITEFUNCTION, keep_body);
-    curl_easy_setopt(client, CURLOPT_WRITEDATA, &body);
-    if (config->control.socket_path)
-        curl_easy_setopt(client, CURLOPT_UNIX_SOCKET_PATH, config->control.socket_path);
-    code = curl_easy_perform(client);
-    curl_easy_getinfo(client, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_cleanup(client);
-    if (code != CURLE_OK)
-        fprintf(stderr, "close-bridge status: no bridge answers at %s: %s\n",
-                config->control.socket_path ? config->control.socket_path : url,
-                curl_easy_strerror(code));
+    if (outcome == CONTROL_ANSWERED)
+        printf("%s\n", buf_text(&answer.body).data);
     else
-        printf("%s\n", buf_text(&body).data);
-    buf_release(&body);
-    return code == CURLE_OK && status == 200 ? EX_OK : EX_UNAVAILABLE;
+        fprintf(stderr, "close-bridge status: %s\n", answer.problem);
+    buf_release(&answer.body);
+    return is_ready ? EX_OK : EX_UNAVAILABLE;
 }
 
 static int run_status(int argc, char **argv)

@@ -30,6 +30,7 @@ enum { SIGNATURE_KEY_SIZE = 32 };
 enum acknowledge { ACKNOWLEDGE_JOURNAL, ACKNOWLEDGE_BROKER };
 enum overflow { OVERFLOW_REFUSE, OVERFLOW_DROP_OLDEST };
 enum sync_when { SYNC_STARTUP, SYNC_MANUAL, SYNC_INTERVAL };
+enum on_stop { ON_STOP_KEEP, ON_STOP_UNSUBSCRIBE };
 
 struct config_tls {
     char *certificate; /* NULL: plain HTTP */
@@ -49,6 +50,7 @@ struct config_account {
     enum sync_when sync;
     int64_t sync_interval_ms;
     bool verify_ssl;
+    enum on_stop on_stop;
 };
 
 /* What every publisher has, whatever its broker. */

@@ -103,48 +103,68 @@ int config_parse_webhook_url(struct config_loader *loader, const char *value, vo
 
 /* ---- signature keys: never shown, not even in part ---- */
 
-static void add_key(struct config_loader *loader, const struct config_node *node,
+static void add_key(struct config_loader *loader, const struct config_node *node, struct text hex,
                     struct config_account *account)
 {
     unsigned char *key = account->signature_keys[account->signature_key_count];
-    size_t size;
 
-    if (!config_expect_value(loader, node))
-        return;
-    size = strlen(node->text);
-    if (size != 2 * SIGNATURE_KEY_SIZE)
+    if (hex.size != 2 * SIGNATURE_KEY_SIZE)
         config_report_mistake(loader->report, node, NULL,
-                              "a signature key has 64 hex digits, this value has %zu bytes", size);
-    else if (!text_from_hex(text_of(node->text), key, SIGNATURE_KEY_SIZE))
+                              "a signature key has 64 hex digits, this value has %zu bytes",
+                              hex.size);
+    else if (!text_from_hex(hex, key, SIGNATURE_KEY_SIZE))
         config_report_mistake(loader->report, node, NULL,
                               "a signature key has 64 hex digits, this value has other characters");
     else
         account->signature_key_count++;
 }
 
+/* One value with any number of keys, as `sync --keys-out` writes them into a file: a key a line. */
+static void add_keys(struct config_loader *loader, const struct config_node *node,
+                     struct config_account *account)
+{
+    static const char space[] = " \t\r\n";
+    const char *at = node->text + strspn(node->text, space);
+    size_t count = 0;
+
+    if (!*at)
+        config_report_warning(loader->report, node, NULL,
+                              "holds no key yet: deliveries are answered 401 until it does");
+    for (; *at && count < KEYS_MAX; count++) {
+        size_t size = strcspn(at, space);
+
+        add_key(loader, node, (struct text){at, size}, account);
+        at += size;
+        at += strspn(at, space);
+    }
+    if (*at)
+        config_report_mistake(loader->report, node, NULL, "has more than %d keys", KEYS_MAX);
+}
+
 void config_load_signature_keys(struct config_loader *loader, const struct config_node *node,
                                 void *base)
 {
     struct config_account *account = base;
-    size_t count = node->kind == NODE_LIST ? node->count : 1;
 
     if (node->kind == NODE_MAP) {
         config_report_mistake(loader->report, node, NULL, "expected a list, found a mapping");
         return;
     }
-    if (count > KEYS_MAX) {
+    if (node->count > KEYS_MAX) {
         config_report_mistake(loader->report, node, NULL, "has more than %d keys", KEYS_MAX);
         return;
     }
-    account->signature_keys = calloc(count ? count : 1, SIGNATURE_KEY_SIZE);
+    account->signature_keys = calloc(KEYS_MAX, SIGNATURE_KEY_SIZE);
     if (!account->signature_keys) {
         config_report_line(loader->report, 1, "out of memory");
         return;
     }
     if (node->kind == NODE_SCALAR)
-        add_key(loader, node, account);
-    for (size_t i = 0; i < node->count; i++)
-        add_key(loader, node->items[i], account);
+        add_keys(loader, node, account);
+    for (size_t i = 0; i < node->count; i++) {
+        if (config_expect_value(loader, node->items[i]))
+            add_key(loader, node->items[i], text_of(node->items[i]->text), account);
+    }
 }
 
 /* ---- accounts ---- */
@@ -185,6 +205,22 @@ static bool has_no_keys(const struct config_node *node)
            !config_node_get(node, "api_key") && !config_node_get(node, "oauth_token");
 }
 
+/* Whoever can read or change what Close sends. */
+static void warn_of_exposure(struct config_loader *loader, const struct config_node *node,
+                             const struct config_account *account)
+{
+    if (!account->webhook_url || (!account->api_key && !account->oauth_token))
+        return;
+    if (strncmp(account->webhook_url, "http://", 7) == 0)
+        config_report_warning(loader->report, node, "webhook_url",
+                              "Close sends customers' data over http, which anybody on the way can "
+                              "read; use https");
+    else if (!account->verify_ssl)
+        config_report_warning(loader->report, node, "verify_ssl",
+                              "Close does not verify who answers at webhook_url: anybody on the "
+                              "way can read what it sends");
+}
+
 static void check_account(struct config_loader *loader, const struct config_node *node,
                           const struct config_account *account)
 {
@@ -192,6 +228,7 @@ static void check_account(struct config_loader *loader, const struct config_node
     if (account->api_key && account->oauth_token)
         config_report_mistake(loader->report, node, "oauth_token",
                               "only one of api_key and oauth_token can be used");
+    warn_of_exposure(loader, node, account);
     if (has_no_keys(node))
         config_report_mistake(loader->report, node, "signature_keys",
                               "no delivery can be verified: set signature_keys, or api_key or "

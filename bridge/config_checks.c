@@ -220,6 +220,14 @@ static void check_dead_letters(struct config_loader *loader)
 
 /* ---- broker mode ---- */
 
+/* Keys that are wrong were reported; of a file that is still empty a warning tells. */
+static bool names_keys(const struct config_node *account)
+{
+    const struct config_node *keys = config_node_get(account, "signature_keys");
+
+    return keys && (keys->kind != NODE_LIST || keys->count > 0);
+}
+
 static void check_broker_accounts(struct config_loader *loader)
 {
     const struct config *config = loader->config;
@@ -232,9 +240,7 @@ static void check_broker_accounts(struct config_loader *loader)
             config_report_mistake(loader->report, node, "sync",
                                   "must be manual with acknowledge: broker, for replicas would "
                                   "fight over the subscription");
-        if ((account->api_key || account->oauth_token) && account->signature_key_count == 0 &&
-            (!config_node_get(node, "signature_keys") ||
-             config_node_get(node, "signature_keys")->count == 0))
+        if ((account->api_key || account->oauth_token) && !names_keys(node))
             config_report_mistake(loader->report, node, "signature_keys",
                                   "is needed with acknowledge: broker, which keeps no keys of "
                                   "its own");

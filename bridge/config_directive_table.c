@@ -19,6 +19,7 @@
 #define DAY (24 * HOUR)
 
 static const char *const acknowledge_names[] = {"journal", "broker", NULL};
+static const char *const on_stop_names[] = {"keep", "unsubscribe", NULL};
 static const char *const overflow_names[] = {"refuse", "drop_oldest", NULL};
 static const char *const no_subscribers_names[] = {"ok", "retry", "dead_letter", NULL};
 static const char *const qos_names[] = {"0", "1", "2", NULL};
@@ -79,7 +80,8 @@ const struct directive config_directives[] = {
     {"accounts[].webhook_url", DIRECTIVE_CUSTOM, .parse = config_parse_webhook_url,
      .help = "Where Close reaches this bridge."},
     {"accounts[].signature_keys", DIRECTIVE_NODE, .load = config_load_signature_keys,
-     .help = "Keys of subscriptions made elsewhere, 64 hex digits each."},
+     .help = "Keys of subscriptions made elsewhere, 64 hex digits each: a list, or one value "
+             "with a key a line."},
     {"accounts[].replay_window", DIRECTIVE_DURATION, ACCOUNT_AT(replay_window_ms),
      .default_value = "80h", .min = SECOND, .max = 90 * DAY, .zero_is_off = true,
      .help = "Largest age of close-sig-timestamp, either way; 0 is off."},
@@ -87,6 +89,11 @@ const struct directive config_directives[] = {
      .help = "When subscriptions are made to match: startup, manual or an interval."},
     {"accounts[].verify_ssl", DIRECTIVE_BOOL, ACCOUNT_AT(verify_ssl), .default_value = "true",
      .help = "Whether Close verifies the certificate of webhook_url."},
+    {"accounts[].on_stop", DIRECTIVE_CHOICE, ACCOUNT_AT(on_stop), .default_value = "keep",
+     .choices = on_stop_names,
+     .help =
+         "What becomes of the subscription when the bridge stops: events wait at Close for 72 h "
+         "(keep), or none are sent any more (unsubscribe)."},
 
     {"publishers.kafka.overflow", DIRECTIVE_CHOICE, AT(kafka.overflow), .default_value = "refuse",
      .choices = overflow_names, .help = "When the journal is full because of this publisher."},

@@ -22,6 +22,7 @@
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
+#include "bridge/subscriptions.h"
 #include "bridge/topic_map.h"
 #include "bridge/topic_report.h"
 #include "bridge/version.h"
@@ -45,6 +46,7 @@ struct daemon {
     struct journal *journal; /* NULL in broker mode */
     struct dispatcher *dispatcher;
     struct webhook *webhook;
+    struct subscriptions *subscriptions;
     struct http_server *webhook_server;
     struct control *control;
     struct control_worker *control_worker;
@@ -114,6 +116,7 @@ static bool readiness(void *context, struct buf *json)
     buf_printf(json, ",\"acknowledge\":\"%s\"", daemon->journal ? "journal" : "broker");
     append_journal(daemon, json);
     append_publishers(daemon, json);
+    subscriptions_append_readiness(daemon->subscriptions, json);
     buf_append_char(json, '}');
     return !reason;
 }
@@ -229,6 +232,25 @@ static void get_refusals(void *context, struct http_request *request)
     buf_release(&json);
 }
 
+static int use_keys(void *context, const char *account,
+                    const unsigned char (*keys)[SIGNATURE_KEY_SIZE], size_t count,
+                    struct error *err)
+{
+    return webhook_set_keys(context, account, keys, count, err);
+}
+
+static int open_subscriptions(struct daemon *daemon, struct error *err)
+{
+    daemon->subscriptions =
+        subscriptions_open(&(struct subscriptions_options){.config = daemon->config,
+                                                           .clock = daemon->clock,
+                                                           .metrics = daemon->metrics,
+                                                           .use_keys = use_keys,
+                                                           .use_keys_context = daemon->webhook},
+                           err);
+    return daemon->subscriptions ? 0 : -1;
+}
+
 /* What the daemon serves now. */
 static const struct config *config_in_force(const struct daemon *daemon)
 {
@@ -304,6 +326,7 @@ static int start_control(struct daemon *daemon, struct error *err)
                                                             .readiness_context = daemon});
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
+    subscriptions_add_routes(daemon->subscriptions, daemon->control);
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
     if (add_journal_routes(daemon, err) < 0)
@@ -363,9 +386,10 @@ static int start_listeners(struct daemon *daemon, struct error *err)
                                   .is_ready = is_ready,
                                   .ready_context = daemon},
         err);
-    if (!daemon->webhook || start_control(daemon, err) < 0)
+    if (!daemon->webhook || open_subscriptions(daemon, err) < 0 || start_control(daemon, err) < 0 ||
+        start_webhook_server(daemon, err) < 0)
         return -1;
-    return start_webhook_server(daemon, err);
+    return subscriptions_start(daemon->subscriptions, err);
 }
 
 static int start(struct daemon *daemon, struct error *err)
@@ -387,6 +411,7 @@ static void stop(struct daemon *daemon)
 {
     bool all_settled = true;
 
+    subscriptions_stop(daemon->subscriptions);
     if (daemon->webhook)
         webhook_drain(daemon->webhook);
     if (daemon->webhook_server) {
@@ -403,6 +428,7 @@ static void stop(struct daemon *daemon)
     journal_close(daemon->journal);
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
     http_server_free(daemon->webhook_server);
+    subscriptions_free(daemon->subscriptions);
     webhook_free(daemon->webhook);
     metrics_free(daemon->metrics);
     log_info("process.stopped",

@@ -10,7 +10,7 @@ import pathlib
 import threading
 import urllib.parse
 
-RECORDED = pathlib.Path(__file__).resolve().parents[1] / "data" / "close_rest"
+RECORDED = pathlib.Path(__file__).resolve().parents[1] / "data" / "close"
 HOOK = "https://hooks.example.com/webhooks/main"
 
 

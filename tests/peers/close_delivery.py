@@ -63,6 +63,10 @@ class DeliveryEngine:
         for thread in self.threads:
             thread.join(20)
 
+    @staticmethod
+    def body(subscription, event):
+        return json.dumps({"subscription_id": subscription.id, "event": event}).encode()
+
     # ---- the queue ----
 
     def queue(self, event):
@@ -70,7 +74,7 @@ class DeliveryEngine:
         for subscription in self.subscriptions.takers(event):
             if subscription.is_foreign:
                 continue
-            body = json.dumps({"subscription_id": subscription.id, "event": event}).encode()
+            body = self.body(subscription, event)
             with self.condition:
                 delivery = Delivery(subscription, event, body, self.generations[subscription.id])
                 self.backlog[subscription.id] += 1

@@ -15,6 +15,7 @@
 #include "schemas/filter.h"
 
 #define KEY "b9260244ef33625f9b4b26a27db08758cdd39478b852c73f2d33ab042eb8abb4"
+#define KEY2 "058bfb6a3d8cfdc4da7c3be5901b16ae11da982b46a25fb2cd7016e97a140a1c"
 
 /* Parts of a file that is complete: a test replaces or adds to one of them. Each is one line. */
 #define ACCOUNTS "accounts: [{name: main, signature_keys: [" KEY "]}]\n"
@@ -477,6 +478,11 @@ static void accounts_are_checked(void **state)
          "c.yaml:3: accounts[0].sync: 1s is not an interval between 10s and 7d\n"},
         {WITH("{name: a, api_key: k, verify_ssl: yes}"),
          "c.yaml:3: accounts[0].verify_ssl: yes is neither true nor false\n"},
+        {WITH("{name: a, signature_keys: " KEY "0}"),
+         "c.yaml:3: accounts[0].signature_keys: a signature key has 64 hex digits, this value has "
+         "65 bytes\n"},
+        {WITH("{name: a, api_key: k, on_stop: delete}"),
+         "c.yaml:3: accounts[0].on_stop: delete is not one of keep or unsubscribe\n"},
         {WITH("{name: a, api_key: k, replay_window: 10ms}"),
          "c.yaml:3: accounts[0].replay_window: 10ms is below the least value of 1s (0 is off)\n"},
     };
@@ -484,6 +490,42 @@ static void accounts_are_checked(void **state)
 
     (void)state;
     SAID(cases, false);
+}
+
+static void weak_accounts_are_a_warning(void **state)
+{
+#define WITH(account) PUBLISHERS TOPIC_MAP "accounts: [" account "]\n"
+    static const struct said cases[] = {
+        {WITH("{name: a, api_key: k, webhook_url: 'http://hooks.example.com'}"),
+         "c.yaml:3: warning: accounts[0].webhook_url: Close sends customers' data over http, which "
+         "anybody on the way can read; use https\n"},
+        {WITH("{name: a, api_key: k, verify_ssl: false, webhook_url: 'https://hooks.example.com'}"),
+         "c.yaml:3: warning: accounts[0].verify_ssl: Close does not verify who answers at "
+         "webhook_url: anybody on the way can read what it sends\n"},
+        {WITH("{name: a, api_key: k, webhook_url: 'https://hooks.example.com'}"), ""},
+        {WITH("{name: a, signature_keys: ''}"),
+         "c.yaml:3: warning: accounts[0].signature_keys: holds no key yet: deliveries are answered "
+         "401 until it does\n"},
+    };
+#undef WITH
+
+    (void)state;
+    SAID(cases, true);
+}
+
+/* As a file that `sync --keys-out` wrote. */
+static void one_value_may_hold_several_keys(void **state)
+{
+    struct config *config = parse_good(
+        PUBLISHERS TOPIC_MAP "accounts: [{name: a, on_stop: unsubscribe, signature_keys: '" KEY
+                             "  " KEY2 " '}]");
+
+    (void)state;
+    assert_int_equal(config->accounts[0].signature_key_count, 2);
+    assert_int_equal(config->accounts[0].signature_keys[0][0], 0xb9);
+    assert_int_equal(config->accounts[0].signature_keys[1][0], 0x05);
+    assert_int_equal(config->accounts[0].on_stop, ON_STOP_UNSUBSCRIBE);
+    config_free(config);
 }
 
 static void publishers_are_checked(void **state)
@@ -937,6 +979,8 @@ int main(void)
         cmocka_unit_test(filters_keep_the_types_that_were_written),
         cmocka_unit_test(broker_mode_has_its_own_rules),
         cmocka_unit_test(what_close_does_not_send_is_a_warning),
+        cmocka_unit_test(weak_accounts_are_a_warning),
+        cmocka_unit_test(one_value_may_hold_several_keys),
         cmocka_unit_test(every_mistake_is_said_in_the_order_of_the_file),
         cmocka_unit_test(values_come_from_the_environment_and_files),
         cmocka_unit_test(what_cannot_be_replaced_is_said),
