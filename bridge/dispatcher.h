@@ -21,6 +21,7 @@ struct event;
 struct intake;
 struct journal;
 struct metrics;
+struct replay;
 struct retry_request;
 
 struct dispatcher_options {
@@ -55,6 +56,9 @@ bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher);
 
 /* Sends dead letters again: see retries_ask(). With a journal only. Any thread. */
 void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request);
+
+/* To ask for a replay, as replay.h has it; NULL in broker mode. Lives as long as the dispatcher. */
+struct replay *dispatcher_replay(const struct dispatcher *dispatcher);
 
 /*
  * Takes nothing new, waits until what is on its way is settled and the cursors are durable, at most

@@ -412,6 +412,11 @@ uint64_t follower_next(const struct follower *follower)
     return follower->next;
 }
 
+uint64_t follower_settled(const struct follower *follower)
+{
+    return follower->settled;
+}
+
 void follower_measure(const struct follower *follower)
 {
     uint64_t tail = recent_tail(follower->options.recent);

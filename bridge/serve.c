@@ -16,6 +16,7 @@
 #include "bridge/config.h"
 #include "bridge/control.h"
 #include "bridge/control_letters.h"
+#include "bridge/control_replay.h"
 #include "bridge/control_worker.h"
 #include "bridge/delivery.h"
 #include "bridge/dispatcher.h"
@@ -51,6 +52,7 @@ struct daemon {
     struct control *control;
     struct control_worker *control_worker;
     struct control_letters *control_letters;
+    struct control_replay *control_replay;
     struct http_server *control_server;
     char removed[MAX_REMOVED]
                 [64]; /* publishers that the journal knows and the configuration does not */
@@ -282,6 +284,9 @@ static int add_journal_routes(struct daemon *daemon, struct error *err)
         {"GET", "/control/dead-letters", refuse_without_journal, NULL},
         {"DELETE", "/control/dead-letters", refuse_without_journal, NULL},
         {"POST", "/control/dead-letters/retry", refuse_without_journal, NULL},
+        {"POST", "/control/replay", refuse_without_journal, NULL},
+        {"GET", "/control/replay", refuse_without_journal, NULL},
+        {"DELETE", "/control/replay", refuse_without_journal, NULL},
     };
 
     if (!daemon->journal) {
@@ -299,7 +304,14 @@ static int add_journal_routes(struct daemon *daemon, struct error *err)
                                                               .dispatcher = daemon->dispatcher,
                                                               .metrics = daemon->metrics},
                             err);
-    return daemon->control_letters ? 0 : -1;
+    daemon->control_replay =
+        control_replay_new(&(struct control_replay_options){.control = daemon->control,
+                                                            .worker = daemon->control_worker,
+                                                            .journal = daemon->journal,
+                                                            .dispatcher = daemon->dispatcher,
+                                                            .clock = daemon->clock},
+                           err);
+    return daemon->control_letters && daemon->control_replay ? 0 : -1;
 }
 
 /* Says where a listener is, with the port that "any free one" became. */
@@ -424,6 +436,7 @@ static void stop(struct daemon *daemon)
     http_server_free(daemon->control_server);
     control_free(daemon->control);
     control_letters_free(daemon->control_letters);
+    control_replay_free(daemon->control_replay);
     control_worker_free(daemon->control_worker);
     journal_close(daemon->journal);
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
