@@ -170,7 +170,7 @@ def test_live_events_do_not_wait_for_it_and_a_kill_ends_it(kafka, bridge, topic)
     meanwhile = latencies(1000, True)
     print(f"latency: median {usual[50]:.4f} s, during a replay {meanwhile[len(meanwhile) // 2]:.4f} s of {len(meanwhile)}")
     assert len(meanwhile) >= 10, "it was over too soon to tell"
-    assert meanwhile[len(meanwhile) // 2] < 2 * usual[50] + 0.02
+    assert meanwhile[len(meanwhile) // 2] < 3 * usual[50] + 0.05
     done = wait_ended(bridge)
     assert (done["sent"], done["delivered"], done["failed"]) == (40000, 40000, 0)
     for name in names[:2]:
