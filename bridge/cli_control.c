@@ -7,6 +7,8 @@
 #include <curl/curl.h>
 #include <openssl/crypto.h>
 
+#include "bridge/base/error.h"
+#include "bridge/cli_tls.h"
 #include "bridge/close_refusal.h"
 #include "bridge/config.h"
 #include "schemas/json_reader.h"
@@ -32,8 +34,8 @@ static void control_url(const struct config *config, const char *path, char *url
         host = "127.0.0.1";
     if (strcmp(host, "::") == 0)
         host = "::1";
-    snprintf(url, capacity, strchr(host, ':') ? "http://[%s]:%u%s" : "http://%s:%u%s", host,
-             config->control.host ? config->control.port : 80U, path);
+    snprintf(url, capacity, strchr(host, ':') ? "%s://[%s]:%u%s" : "%s://%s:%u%s",
+             cli_tls_scheme(config), host, config->control.host ? config->control.port : 80U, path);
 }
 
 /* Returns owned (curl_slist_free_all), NULL without a token. */
@@ -71,11 +73,24 @@ static CURLcode perform(CURL *client, const struct config *config, struct contro
     return code;
 }
 
+static void say_problem(struct control_answer *answer, const struct config *config, CURLcode code,
+                        const struct error *err)
+{
+    const char *hint = cli_tls_hint(config, (int)code);
+
+    if (err->kind != ERROR_NONE)
+        snprintf(answer->problem, sizeof(answer->problem), "%s", err->message);
+    else
+        snprintf(answer->problem, sizeof(answer->problem), "no bridge answers at %s: %s%s%s",
+                 answer->url, curl_easy_strerror(code), hint ? ": " : "", hint ? hint : "");
+}
+
 enum control_outcome cli_control_ask(const struct config *config, const char *method,
                                      const char *path, int64_t timeout_ms,
                                      struct control_answer *out_answer)
 {
     CURLcode code = CURLE_OUT_OF_MEMORY;
+    struct error err = {0};
     CURL *client;
 
     *out_answer = (struct control_answer){0};
@@ -86,21 +101,20 @@ enum control_outcome cli_control_ask(const struct config *config, const char *me
     }
     client = curl_easy_init();
     control_url(config, path, out_answer->url, sizeof(out_answer->url));
-    if (client) {
+    if (client && cli_tls_set(client, config, &err) == 0) {
         curl_easy_setopt(client, CURLOPT_URL, out_answer->url);
         curl_easy_setopt(client, CURLOPT_CUSTOMREQUEST, method);
         curl_easy_setopt(client, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
         code = perform(client, config, out_answer);
-        curl_easy_cleanup(client);
     }
+    curl_easy_cleanup(client);
     if (config->control.socket_path)
         snprintf(out_answer->url, sizeof(out_answer->url), "unix:%s", config->control.socket_path);
     if (code == CURLE_OK && buf_reserve(&out_answer->body, JSON_PADDING)) {
         memset(out_answer->body.data + out_answer->body.size, 0, JSON_PADDING);
         return CONTROL_ANSWERED;
     }
-    snprintf(out_answer->problem, sizeof(out_answer->problem), "no bridge answers at %s: %s",
-             out_answer->url, curl_easy_strerror(code));
+    say_problem(out_answer, config, code, &err);
     return code == CURLE_COULDNT_CONNECT ? CONTROL_NOBODY : CONTROL_FAILED;
 }
 

@@ -15,8 +15,10 @@
 #include <openssl/rand.h>
 
 #include "bridge/base/buf.h"
+#include "bridge/base/error.h"
 #include "bridge/base/suggest.h"
 #include "bridge/cli.h"
+#include "bridge/cli_tls.h"
 #include "bridge/config.h"
 #include "bridge/signature.h"
 
@@ -242,16 +244,24 @@ static int exit_code(long status)
     return status == 503 ? EX_UNAVAILABLE : EX_DATAERR;
 }
 
-static int post(const char *url, const struct buf *body, struct curl_slist *headers)
+/* `certificate`: of our own listener; NULL: the machine's authorities vouch for the server. */
+static int post(const char *url, const char *certificate, const struct buf *body,
+                struct curl_slist *headers)
 {
     CURL *client = curl_easy_init();
     struct buf answer = {0};
+    struct error err;
     long status = 0;
     CURLcode code;
 
     if (!client) {
         fputs("close-bridge send: out of memory\n", stderr);
         return EX_OSERR;
+    }
+    if (certificate && cli_tls_pin(client, certificate, "listen.tls.certificate", &err) < 0) {
+        fprintf(stderr, "close-bridge send: %s\n", err.message);
+        curl_easy_cleanup(client);
+        return EX_CONFIG;
     }
     curl_easy_setopt(client, CURLOPT_URL, url);
     curl_easy_setopt(client, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -351,7 +361,9 @@ static int send_event(const struct config *config, const struct send_options *op
     if (rc == EX_OK) {
         default_url(config, account->name, url, sizeof(url));
         headers = make_headers(account, &body);
-        rc = headers ? post(options->url ? options->url : url, &body, headers) : EX_SOFTWARE;
+        rc = !headers       ? EX_SOFTWARE
+             : options->url ? post(options->url, NULL, &body, headers)
+                            : post(url, config->listen.tls.certificate, &body, headers);
         curl_slist_free_all(headers);
     }
     buf_release(&body);

@@ -24,18 +24,37 @@ static void wipe_free(char *secret)
     free(secret);
 }
 
-void config_free(struct config *config)
+/* Only the count of a configuration ever changes. */
+static struct config *counted(const struct config *config)
 {
-    if (!config)
-        return;
+    return (struct config *)(uintptr_t)config;
+}
+
+const struct config *config_ref(const struct config *config)
+{
+    atomic_fetch_add_explicit(&counted(config)->references, 1, memory_order_relaxed);
+    return config;
+}
+
+static void release_tls(struct config_tls *tls)
+{
+    free(tls->certificate);
+    free(tls->key);
+    free(tls->client_ca);
+}
+
+static void release(struct config *config)
+{
     free(config->path);
     free(config->listen.host);
-    free(config->listen.tls.certificate);
-    free(config->listen.tls.key);
+    release_tls(&config->listen.tls);
     free(config->listen.health_path);
     free(config->control.host);
     free(config->control.socket_path);
     wipe_free(config->control.token);
+    release_tls(&config->control.tls);
+    free(config->control.client_certificate);
+    free(config->control.client_key);
     free(config->journal.path);
     free(config->dead_letter_topic);
     for (size_t i = 0; i < config->account_count; i++)
@@ -46,6 +65,13 @@ void config_free(struct config *config)
         config_entry_release(&config->entries[i]);
     free(config->entries);
     free(config);
+}
+
+void config_free(const struct config *config)
+{
+    if (config &&
+        atomic_fetch_sub_explicit(&counted(config)->references, 1, memory_order_acq_rel) == 1)
+        release(counted(config));
 }
 
 static uint32_t core_count(void)
@@ -60,8 +86,9 @@ static void load_sections(struct config_loader *loader)
 {
     config_directives_default(loader, "", loader->config);
     config_directives_apply(loader, loader->root, "", loader->config);
-    if (loader->config->listen.threads == 0)
-        loader->config->listen.threads = core_count();
+    if (loader->config->listen.threads == 0) /* cores may come and go, threads do not */
+        loader->config->listen.threads =
+            loader->in_force ? loader->in_force->listen.threads : core_count();
     loader->config->kafka_options.max_message_bytes = loader->config->listen.max_body + 64 * 1024;
     config_check(loader);
 }
@@ -76,15 +103,18 @@ static char *directory_of(const char *path)
     return text_dup((struct text){path, slash == path ? 1 : (size_t)(slash - path)});
 }
 
-struct config *config_parse(const char *path, struct text yaml, struct buf *messages)
+static struct config *parse(const char *path, struct text yaml, const struct config *in_force,
+                            struct buf *messages)
 {
     struct config_report report = {.file = path};
     struct config *config = calloc(1, sizeof(*config));
     char *directory = directory_of(path);
     struct config_node *root = NULL;
 
-    if (config)
+    if (config) {
+        atomic_init(&config->references, 1);
         config->path = text_dup(text_of(path));
+    }
     if (!config || !config->path || !directory)
         config_report_line(&report, 1, "out of memory");
     else if (yaml.size > FILE_MAX)
@@ -92,8 +122,11 @@ struct config *config_parse(const char *path, struct text yaml, struct buf *mess
     else
         root = config_node_parse(yaml, &report);
     if (root) {
-        struct config_loader loader = {
-            .config = config, .report = &report, .root = root, .directory = directory};
+        struct config_loader loader = {.config = config,
+                                       .in_force = in_force,
+                                       .report = &report,
+                                       .root = root,
+                                       .directory = directory};
 
         config_substitute(root, directory, &report);
         load_sections(&loader);
@@ -132,17 +165,37 @@ static bool read_file(const char *path, struct buf *out)
     return size >= 0;
 }
 
-struct config *config_load(const char *path, struct buf *messages)
+static struct config *load(const char *path, const struct config *in_force, struct buf *messages)
 {
     struct config *config = NULL;
     struct buf yaml = {0};
 
     if (read_file(path, &yaml))
-        config = config_parse(path, buf_text(&yaml), messages);
+        config = parse(path, buf_text(&yaml), in_force, messages);
     else
         buf_printf(messages, "%s: cannot be read: %s\n", path, strerror(errno));
     if (yaml.data)
         explicit_bzero(yaml.data, yaml.capacity);
     buf_release(&yaml);
     return config;
+}
+
+struct config *config_load(const char *path, struct buf *messages)
+{
+    return load(path, NULL, messages);
+}
+
+struct config *config_reload(const struct config *in_force, struct buf *messages)
+{
+    return load(in_force->path, in_force, messages);
+}
+
+struct config *config_parse(const char *path, struct text yaml, struct buf *messages)
+{
+    return parse(path, yaml, NULL, messages);
+}
+
+struct config *config_reparse(const struct config *in_force, struct text yaml, struct buf *messages)
+{
+    return parse(in_force->path, yaml, in_force, messages);
 }

@@ -1,21 +1,25 @@
 /*
- * The configuration: one YAML file, read once, checked whole, never changed afterwards.
+ * The configuration: one YAML file, read at once, checked whole, never changed afterwards. A reload
+ * makes another one.
  *
  * Every mistake has its place: "close-bridge.yaml:14: listen.max_body: 128MiB is above the limit of
  * 64MiB". Templates, filters and keys are compiled here, so that a configuration that loads can be
  * served.
  *
- * Ownership: a config owns all it points to and is counted by its user alone; it is read-only and
- * may be read by any thread until config_free(). Secrets in it are wiped on release.
+ * Ownership: a config owns all it points to and is counted: whoever keeps it, or anything in it,
+ * beyond a call holds a reference. It is read-only. Any thread. Secrets in it are wiped with the
+ * last reference.
  */
 #ifndef BRIDGE_CONFIG_H
 #define BRIDGE_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "bridge/base/text.h"
+#include "publishers/kafka_admin.h"
 #include "publishers/kafka_publisher.h"
 #include "publishers/mqtt_publisher.h"
 #include "publishers/topic_template.h"
@@ -35,6 +39,8 @@ enum on_stop { ON_STOP_KEEP, ON_STOP_UNSUBSCRIBE };
 struct config_tls {
     char *certificate; /* NULL: plain HTTP */
     char *key;
+    char *client_ca; /* NULL: clients need no certificate */
+    int line;
 };
 
 struct config_account {
@@ -108,6 +114,7 @@ struct config_entry {
 };
 
 struct config {
+    atomic_uint references;
     char *path;
     struct {
         char *host;
@@ -122,6 +129,9 @@ struct config {
         uint16_t port;
         char *socket_path; /* NULL with host and port */
         char *token;       /* NULL: none */
+        struct config_tls tls;
+        char *client_certificate; /* what our own commands show; NULL: none */
+        char *client_key;
     } control;
     struct {
         char *path;
@@ -137,6 +147,7 @@ struct config {
     size_t account_count;
     struct config_publisher kafka;
     struct kafka_options kafka_options;
+    struct kafka_topic_options kafka_topics;
     struct config_publisher mqtt;
     struct mqtt_options mqtt_options;
     struct config_entry *entries;
@@ -153,7 +164,18 @@ struct config *config_load(const char *path, struct buf *messages);
 /* The same for a file that was read already; `path` is for messages and relative paths. */
 struct config *config_parse(const char *path, struct text yaml, struct buf *messages);
 
-/* Wipes the secrets. NULL is a no-op. */
-void config_free(struct config *config);
+/*
+ * The same for a configuration that is to take the place of one in force, whose file is read again.
+ * Settings that cannot change while the bridge runs are mistakes when they differ.
+ */
+struct config *config_reload(const struct config *in_force, struct buf *messages);
+struct config *config_reparse(const struct config *in_force, struct text yaml,
+                              struct buf *messages);
+
+/* Returns it, with one reference more. */
+const struct config *config_ref(const struct config *config);
+
+/* Gives up a reference. NULL is a no-op. */
+void config_free(const struct config *config);
 
 #endif

@@ -2,12 +2,12 @@
 
 #include "bridge/base/error.h"
 #include "bridge/config.h"
+#include "bridge/config_diff.h"
 #include "bridge/config_directives.h"
 #include "bridge/config_node.h"
 #include "bridge/config_parts.h"
 #include "bridge/config_report.h"
 #include "bridge/config_values.h"
-#include "schemas/filter.h"
 
 enum { MQTT_ACK_TIMEOUT_MS = 30000 };
 
@@ -36,6 +36,29 @@ static void check_token(struct config_loader *loader)
     }
 }
 
+static const struct config_node *tls_node(struct config_loader *loader, const char *section)
+{
+    return config_node_get(config_node_get(loader->root, section), "tls");
+}
+
+static void check_tls(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+    const struct config_node *listen = tls_node(loader, "listen");
+    const struct config_node *control = tls_node(loader, "control");
+
+    config->listen.tls.line = listen ? listen->line : 0;
+    config->control.tls.line = control ? control->line : 0;
+    if (!control)
+        return;
+    if (config->control.socket_path)
+        config_report_mistake(loader->report, control, NULL,
+                              "a socket has no use for it: its file's mode keeps others out");
+    if (!config_node_get(control, "client_certificate") != !config_node_get(control, "client_key"))
+        config_report_mistake(loader->report, control, NULL,
+                              "client_certificate and client_key belong together: one is missing");
+}
+
 static void check_listeners(struct config_loader *loader)
 {
     const struct config *config = loader->config;
@@ -43,12 +66,15 @@ static void check_listeners(struct config_loader *loader)
     const char *listen = config->listen.host;
     const struct config_node *section = config_node_get(loader->root, "control");
 
+    check_tls(loader);
     if (!control || !listen)
         return; /* a socket */
-    if (!config_value_is_loopback(control) && !config_node_get(section, "token"))
+    if (!config_value_is_loopback(control) && !config_node_get(section, "token") &&
+        !config_node_get(tls_node(loader, "control"), "client_ca"))
         config_report_mistake(loader->report, loader->root, "control.token",
                               "is missing: without it anybody who reaches the address could "
-                              "replay and unsubscribe; or use 127.0.0.1 or unix:PATH");
+                              "replay and unsubscribe; or set control.tls.client_ca, or use "
+                              "127.0.0.1 or unix:PATH");
     if (config->control.port != 0 && config->control.port == config->listen.port &&
         (strcmp(control, listen) == 0 || is_every_address(control) || is_every_address(listen)))
         config_report_mistake(loader->report, loader->root, "control.address",
@@ -74,45 +100,17 @@ static void check_replay_windows(struct config_loader *loader)
 
 /* ---- topic map ---- */
 
-static bool same_string(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-/* The lists hold no string twice, so that equal counts and one inclusion make them equal. */
-static bool same_strings(char *const *a, size_t a_count, char *const *b, size_t b_count)
-{
-    if (a_count != b_count)
-        return false;
-    for (size_t i = 0; i < a_count; i++) {
-        size_t j = 0;
-
-        while (j < b_count && strcmp(a[i], b[j]) != 0)
-            j++;
-        if (j == b_count)
-            return false;
-    }
-    return true;
-}
-
-static bool same_filter(const struct filter *a, const struct filter *b)
-{
-    return a == b || (a && b && text_equal(filter_json(a), filter_json(b)));
-}
-
 static bool same_selector(const struct config_entry *a, const struct config_entry *b)
 {
-    return (a->object_type || a->category) && same_string(a->object_type, b->object_type) &&
-           same_string(a->category, b->category) && same_string(a->group, b->group) &&
-           same_string(a->account, b->account) && a->fallback == b->fallback &&
-           same_strings(a->actions, a->action_count, b->actions, b->action_count) &&
-           same_strings(a->labels, a->label_count, b->labels, b->label_count) &&
-           same_filter(a->filter, b->filter);
+    return (a->object_type || a->category) && config_same_string(a->object_type, b->object_type) &&
+           config_same_string(a->category, b->category) && config_same_string(a->group, b->group) &&
+           config_same_string(a->account, b->account) && a->fallback == b->fallback &&
+           config_same_actions(a, b) && config_same_labels(a, b) && config_same_filter(a, b);
 }
 
 static bool same_topic(const struct config_target *a, const struct config_target *b)
 {
-    return a->topic && b->topic && same_string(a->topic_source, b->topic_source);
+    return a->topic && b->topic && config_same_string(a->topic_source, b->topic_source);
 }
 
 static void check_repeated(struct config_loader *loader, size_t index)
@@ -141,7 +139,7 @@ static void check_account_of(struct config_loader *loader, size_t index)
     if (!account)
         return;
     for (size_t i = 0; i < config->account_count; i++) {
-        if (same_string(config->accounts[i].name, account))
+        if (config_same_string(config->accounts[i].name, account))
             return;
     }
     config_report_mistake(loader->report, item(loader, "topic_map", index), "account",
@@ -292,6 +290,17 @@ static void set_timeouts(struct config *config)
     config->mqtt_options.ack_timeout_ms = is_broker ? share : MQTT_ACK_TIMEOUT_MS;
 }
 
+/* ---- reload ---- */
+
+static void report_fixed(void *context, const char *name, const struct directive *row)
+{
+    struct config_loader *loader = context;
+
+    (void)row;
+    config_report_mistake(loader->report, loader->root, name,
+                          "cannot change while the bridge runs: restart it, or put the value back");
+}
+
 void config_check(struct config_loader *loader)
 {
     check_listeners(loader);
@@ -304,4 +313,6 @@ void config_check(struct config_loader *loader)
     if (loader->report->mistakes == 0)
         config_check_reach(loader);
     set_timeouts(loader->config);
+    if (loader->in_force)
+        config_diff_fixed(loader->in_force, loader->config, report_fixed, loader);
 }

@@ -22,6 +22,7 @@ struct error;
 /* What is at hand while a configuration is read. */
 struct config_loader {
     struct config *config;
+    const struct config *in_force; /* NULL: there is none that it is to take over from */
     struct config_report *report;
     const struct config_node *root;
     const char *directory; /* of the file: where relative paths begin */
@@ -46,8 +47,10 @@ struct directive {
     enum directive_type type;
     bool is_required;
     bool zero_is_off;
-    size_t offset;             /* in the struct of its mapping */
-    const char *default_value; /* as written in a file; NULL: none */
+    bool needs_restart;            /* a reload may not change it */
+    size_t offset;                 /* in the struct of its mapping */
+    enum directive_type stored_as; /* DIRECTIVE_CUSTOM that is one value at `offset` */
+    const char *default_value;     /* as written in a file; NULL: none */
     uint64_t min;
     uint64_t max;
     const char *const *choices; /* ends with NULL */
@@ -55,6 +58,8 @@ struct directive {
     int (*parse)(struct config_loader *loader, const char *value, void *base, struct error *err);
     /* Reads a whole node and reports its mistakes itself. */
     void (*load)(struct config_loader *loader, const struct config_node *node, void *base);
+    /* Whether two structs of the mapping have the same; for what is not one value at `offset`. */
+    bool (*is_same)(const void *before, const void *after);
     const char *help;
 };
 

@@ -40,8 +40,10 @@ int config_parse_health_path(struct config_loader *loader, const char *value, vo
 /* publishers: config_publishers.c */
 void config_load_kafka(struct config_loader *loader, const struct config_node *node, void *base);
 void config_load_mqtt(struct config_loader *loader, const struct config_node *node, void *base);
-int config_parse_create_topics(struct config_loader *loader, const char *value, void *base,
-                               struct error *err);
+void config_load_create_topics(struct config_loader *loader, const struct config_node *node,
+                               void *base);
+void config_load_topic_config(struct config_loader *loader, const struct config_node *node,
+                              void *base);
 int config_parse_mqtt_url(struct config_loader *loader, const char *value, void *base,
                           struct error *err);
 int config_parse_mqtt_version(struct config_loader *loader, const char *value, void *base,
@@ -83,6 +85,25 @@ bool config_selector_fits(const struct config_entry *entry, const struct catalog
 /* Warns of entries that get nothing or publish twice: config_reach.c. The configuration is without
  * mistakes. */
 void config_check_reach(struct config_loader *loader);
+
+/* Whether two structs of a mapping have the same: config_diff.c */
+bool config_same_listen_address(const void *before, const void *after);
+bool config_same_control_address(const void *before, const void *after);
+bool config_same_accounts(const void *before, const void *after);
+bool config_same_signature_keys(const void *before, const void *after);
+bool config_same_sync(const void *before, const void *after);
+bool config_same_kafka(const void *before, const void *after);
+bool config_same_create_topics(const void *before, const void *after);
+bool config_same_topic_config(const void *before, const void *after);
+bool config_same_mqtt(const void *before, const void *after);
+bool config_same_mqtt_url(const void *before, const void *after);
+bool config_same_entries(const void *before, const void *after);
+bool config_same_actions(const void *before, const void *after);
+bool config_same_labels(const void *before, const void *after);
+bool config_same_filter(const void *before, const void *after);
+bool config_same_kafka_target(const void *before, const void *after);
+bool config_same_mqtt_target(const void *before, const void *after);
+bool config_same_fields(const void *before, const void *after);
 
 /* What concerns several parts: config_checks.c */
 void config_check(struct config_loader *loader);

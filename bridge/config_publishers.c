@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bridge/base/error.h"
 #include "bridge/base/suggest.h"
@@ -20,15 +21,21 @@ static void wipe_free(char *secret)
     free(secret);
 }
 
+static void release_properties(struct kafka_property *properties, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(properties[i].name);
+        wipe_free(properties[i].value);
+    }
+    free(properties);
+}
+
 void config_publishers_release(struct config *config)
 {
     struct mqtt_options *mqtt = &config->mqtt_options;
 
-    for (size_t i = 0; i < config->kafka_options.property_count; i++) {
-        free(config->kafka_options.properties[i].name);
-        wipe_free(config->kafka_options.properties[i].value);
-    }
-    free(config->kafka_options.properties);
+    release_properties(config->kafka_options.properties, config->kafka_options.property_count);
+    release_properties(config->kafka_topics.config, config->kafka_topics.config_count);
     free(mqtt->host);
     free(mqtt->username);
     wipe_free(mqtt->password);
@@ -39,7 +46,7 @@ void config_publishers_release(struct config *config)
     free(mqtt->status_topic);
 }
 
-/* ---- Kafka ---- */
+/* ---- properties of librdkafka ---- */
 
 /* Properties of librdkafka that name a file; "probe" is a word of its own. */
 static bool is_path_property(const char *name, const char *value)
@@ -52,6 +59,22 @@ static bool is_path_property(const char *name, const char *value)
            (strncmp(name, "ssl.", 4) == 0 && size > 9 && strcmp(name + size - 9, ".location") == 0);
 }
 
+/* A certificate that was renewed is reason enough to make the publisher anew. */
+static void stamp_file(const char *path, uint64_t *stamp)
+{
+    struct stat status;
+    uint64_t parts[4] = {0};
+
+    if (path && stat(path, &status) == 0) {
+        parts[0] = status.st_ino;
+        parts[1] = (uint64_t)status.st_size;
+        parts[2] = (uint64_t)status.st_mtim.tv_sec;
+        parts[3] = (uint64_t)status.st_mtim.tv_nsec;
+    }
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        *stamp = (*stamp ^ parts[i]) * 1099511628211u; /* FNV-1a */
+}
+
 static void add_property(struct config_loader *loader, const struct config_node *node,
                          struct kafka_options *options)
 {
@@ -61,9 +84,12 @@ static void add_property(struct config_loader *loader, const struct config_node 
         return;
     property->line = node->line;
     property->name = text_dup(text_of(node->key));
-    property->value = is_path_property(node->key, node->text)
-                          ? config_value_path(node->text, loader->directory)
-                          : text_dup(text_of(node->text));
+    if (is_path_property(node->key, node->text)) {
+        property->value = config_value_path(node->text, loader->directory);
+        stamp_file(property->value, &options->files);
+    } else {
+        property->value = text_dup(text_of(node->text));
+    }
     options->property_count++;
     if (!property->name || !property->value)
         config_report_line(loader->report, 1, "out of memory");
@@ -105,21 +131,54 @@ static void check_kafka(struct config_loader *loader, const struct config_node *
     kafka_options_check(options, report_property, loader);
 }
 
-int config_parse_create_topics(struct config_loader *loader, const char *value, void *base,
-                               struct error *err)
-{
-    bool is_wanted;
+/* ---- create_topics ---- */
 
-    (void)loader;
-    (void)base;
-    if (config_value_bool(text_of(value), &is_wanted, err) != 0)
-        return -1;
-    if (is_wanted)
-        return error_set(err, ERROR_CONFIG,
-                         "cannot be had: this version does not create topics; create them, or let "
-                         "the broker do it (auto.create.topics.enable)");
-    return 0;
+void config_load_create_topics(struct config_loader *loader, const struct config_node *node,
+                               void *base)
+{
+    struct config *config = base;
+    struct error err = {0};
+
+    if (node->kind == NODE_SCALAR) {
+        char quoted[CONFIG_QUOTED_SIZE];
+
+        if (config_value_bool(text_of(node->text), &config->kafka_topics.are_created, &err) != 0)
+            config_report_mistake(loader->report, node, NULL,
+                                  "%s is neither true, false nor a mapping",
+                                  config_quote(node, quoted));
+        return;
+    }
+    if (!config_expect_map(loader, node))
+        return;
+    config->kafka_topics.are_created = true;
+    config_directives_apply(loader, node, "publishers.kafka.create_topics", config);
 }
+
+void config_load_topic_config(struct config_loader *loader, const struct config_node *node,
+                              void *base)
+{
+    struct kafka_topic_options *topics = &((struct config *)base)->kafka_topics;
+
+    if (!config_expect_map(loader, node))
+        return;
+    topics->config = calloc(node->count ? node->count : 1, sizeof(struct kafka_property));
+    for (size_t i = 0; topics->config && i < node->count; i++) {
+        struct kafka_property *property = &topics->config[topics->config_count];
+
+        if (!config_expect_value(loader, node->items[i]))
+            continue;
+        *property = (struct kafka_property){.name = text_dup(text_of(node->items[i]->key)),
+                                            .value = text_dup(text_of(node->items[i]->text)),
+                                            .line = node->items[i]->line};
+        topics->config_count++;
+        if (!property->name || !property->value)
+            config_report_line(loader->report, 1, "out of memory");
+    }
+    if (!topics->config)
+        config_report_line(loader->report, 1, "out of memory");
+}
+
+/* ---- Kafka ---- */
 
 void config_load_kafka(struct config_loader *loader, const struct config_node *node, void *base)
 {

@@ -1,5 +1,6 @@
 #include "bridge/control.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@ enum { MAX_ROUTES = 64 };
 
 struct control {
     struct control_options options;
-    char *token;
+    pthread_mutex_t lock;
+    char *token; /* lock: lock; NULL: none is needed */
     struct control_route routes[MAX_ROUTES];
     size_t route_count;
 };
@@ -25,17 +27,36 @@ struct control *control_new(const struct control_options *options)
 
     control->options = *options;
     control->token = options->token ? alloc_string(options->token) : NULL;
+    pthread_mutex_init(&control->lock, NULL);
     return control;
+}
+
+static void free_token(char *token)
+{
+    if (token)
+        OPENSSL_cleanse(token, strlen(token));
+    free(token);
 }
 
 void control_free(struct control *control)
 {
     if (!control)
         return;
-    if (control->token)
-        OPENSSL_cleanse(control->token, strlen(control->token));
-    free(control->token);
+    free_token(control->token);
+    pthread_mutex_destroy(&control->lock);
     free(control);
+}
+
+void control_set_token(struct control *control, const char *token)
+{
+    char *copy = token ? alloc_string(token) : NULL;
+    char *before;
+
+    pthread_mutex_lock(&control->lock);
+    before = control->token;
+    control->token = copy;
+    pthread_mutex_unlock(&control->lock);
+    free_token(before);
 }
 
 void control_add(struct control *control, const struct control_route *route)
@@ -117,17 +138,24 @@ static bool is_open_path(struct control *control, struct http_request *request)
     return false;
 }
 
-static bool is_authorized(const struct control *control, const struct http_request *request)
+static bool is_token(const char *token, struct text value)
 {
     static const char scheme[] = "Bearer ";
-    struct text value = http_request_header(request, "authorization", NULL);
     size_t size = sizeof(scheme) - 1;
 
-    if (!control->token)
-        return true;
-    return value.data && text_starts_with(value, scheme) &&
-           value.size - size == strlen(control->token) &&
-           CRYPTO_memcmp(value.data + size, control->token, value.size - size) == 0;
+    return value.data && text_starts_with(value, scheme) && value.size - size == strlen(token) &&
+           CRYPTO_memcmp(value.data + size, token, value.size - size) == 0;
+}
+
+static bool is_authorized(struct control *control, const struct http_request *request)
+{
+    struct text value = http_request_header(request, "authorization", NULL);
+    bool is;
+
+    pthread_mutex_lock(&control->lock);
+    is = !control->token || is_token(control->token, value);
+    pthread_mutex_unlock(&control->lock);
+    return is;
 }
 
 static void refuse_token(struct http_request *request)

@@ -5,8 +5,8 @@
  * /healthz, /readyz and /metrics need no token; all else does, when one is configured. A request
  * with an Origin header comes from a web page and is refused (CSRF).
  *
- * Threads: control_add() before the server starts; handlers run on the listener's thread and must
- * not block: they defer.
+ * Threads: control_add() before the server starts; control_set_token() from any; handlers run on
+ * the listener's thread and must not block: they defer.
  */
 #ifndef BRIDGE_CONTROL_H
 #define BRIDGE_CONTROL_H
@@ -38,6 +38,9 @@ struct control *control_new(const struct control_options *options);
 void control_free(struct control *control);
 
 void control_add(struct control *control, const struct control_route *route);
+
+/* Another token, from the next request on: copied; NULL: none is needed. Any thread. */
+void control_set_token(struct control *control, const char *token);
 
 /* For http_server_options: the struct control is the context. */
 void control_handle(void *context, unsigned thread, struct http_request *request);

@@ -13,6 +13,7 @@ enum { BATCH = 16, BATCH_BYTES = 4 * 1024 * 1024, BACK_OFF_MS = 10000 };
 
 struct dead_copies {
     struct dead_copies_options options;
+    char *topic;     /* NULL: none */
     uint64_t copied; /* everything up to this number is copied, or was refused for good */
     struct letter letters[BATCH]; /* those on their way */
     size_t count;
@@ -34,7 +35,16 @@ struct dead_copies *dead_copies_open(const struct dead_copies_options *options)
 
 void dead_copies_close(struct dead_copies *copies)
 {
+    if (!copies)
+        return;
+    free(copies->topic);
     free(copies);
+}
+
+void dead_copies_set_topic(struct dead_copies *copies, const char *topic)
+{
+    free(copies->topic);
+    copies->topic = topic ? alloc_string(topic) : NULL;
 }
 
 static void cursor_saved(struct errand *errand)
@@ -75,12 +85,12 @@ static void settled(struct outgoing *outgoing)
     }
     if (as == SETTLED_DESTINATION_FAULT) {
         if (!copies->has_failed)
-            log_warn("dead_letters.copy_refused", log_str("topic", copies->options.topic),
+            log_warn("dead_letters.copy_refused", log_str("topic", outgoing->record.topic),
                      log_str("reason", outgoing->record.outcome.reason),
                      log_str("action", "the dead letters are kept in the journal; tried again"));
         copies->has_failed = true;
     } else if (as == SETTLED_RECORD_FAULT) {
-        log_error("dead_letters.not_copied", log_str("topic", copies->options.topic),
+        log_error("dead_letters.not_copied", log_str("topic", outgoing->record.topic),
                   log_str("reason", outgoing->record.outcome.reason),
                   log_i64("dead_letter", (int64_t)outgoing->seq),
                   log_str("action", "it is kept in the journal"));
@@ -98,7 +108,7 @@ static void send_copy(struct dead_copies *copies, struct letter *letter)
     dead_fields_find(copies->options.router, letter->event, letter->publisher, letter->topic,
                      &fields);
     outgoing = lane_prepare_dead_copy(copies->options.lane, letter->event,
-                                      &(struct dead_copy){.topic = copies->options.topic,
+                                      &(struct dead_copy){.topic = copies->topic,
                                                           .reason = letter->reason,
                                                           .publisher = letter->publisher,
                                                           .dead_topic = letter->topic,
@@ -123,7 +133,8 @@ void dead_copies_run(struct dead_copies *copies)
     uint64_t after;
     int count;
 
-    if (copies->on_the_way > 0 || copies->is_saving || lane_is_busy(copies->options.lane) ||
+    if (!copies->topic || copies->on_the_way > 0 || copies->is_saving ||
+        lane_is_busy(copies->options.lane) ||
         clock_monotonic_ms(copies->options.clock) < copies->next_try_ms)
         return;
     journal_numbers(copies->options.journal, &numbers);

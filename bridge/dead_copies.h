@@ -21,7 +21,6 @@ struct dead_copies; /* opaque: defined in dead_copies.c */
 struct dead_copies_options {
     struct lane *lane;
     struct router *router; /* says which fields a copy may show */
-    const char *topic;
     struct journal *journal;
     struct journal_reader *reader;
     struct mailbox *errands;
@@ -29,8 +28,12 @@ struct dead_copies_options {
     uint64_t cursor;
 };
 
-/* Borrows everything. Returns owned (dead_copies_close). */
+/* Borrows everything. Returns owned (dead_copies_close); copies nothing until it has a topic. */
 struct dead_copies *dead_copies_open(const struct dead_copies_options *options);
+
+/* Where copies go from now on: copied; NULL: nowhere, and they are made later. */
+void dead_copies_set_topic(struct dead_copies *copies, const char *topic);
+
 void dead_copies_close(struct dead_copies *copies);
 
 void dead_copies_run(struct dead_copies *copies);

@@ -230,6 +230,15 @@ void dedupe_set_evicted(struct dedupe *dedupe, uint32_t evicted)
     dedupe->evicted = evicted;
 }
 
+void dedupe_set_window(struct dedupe *dedupe, uint32_t window_s, uint32_t now_s)
+{
+    uint32_t forgotten = now_s > dedupe->window_s ? now_s - dedupe->window_s : 0;
+
+    if (window_s > dedupe->window_s && forgotten > dedupe->evicted)
+        dedupe->evicted = forgotten;
+    dedupe->window_s = window_s;
+}
+
 uint32_t dedupe_window_s(const struct dedupe *dedupe, uint32_t now_s)
 {
     uint32_t since;

@@ -39,6 +39,10 @@ struct dedupe *dedupe_new(uint32_t capacity, uint32_t pending_max, uint32_t wind
                           struct error *err);
 void dedupe_free(struct dedupe *dedupe);
 
+/* Another window from `now_s` on. What a shorter one had forgotten does not come back with a longer
+ * one: dedupe_window_s() grows to it. */
+void dedupe_set_window(struct dedupe *dedupe, uint32_t window_s, uint32_t now_s);
+
 enum dedupe_verdict dedupe_find(const struct dedupe *dedupe, const struct dedupe_mark *mark);
 
 /* Adds a pending mark. At most `pending_max` between two calls of dedupe_confirm() or

@@ -21,6 +21,7 @@ struct event;
 struct intake;
 struct journal;
 struct metrics;
+struct outcomes;
 struct replay;
 struct retry_request;
 
@@ -33,12 +34,24 @@ struct dispatcher_options {
 
 /*
  * Opens the publishers (without waiting for their brokers) and finds every publisher's place in the
- * journal. Borrows everything. Returns owned (dispatcher_close).
+ * journal. Borrows everything but the configuration, of which it takes a reference. Returns owned
+ * (dispatcher_close).
  */
 struct dispatcher *dispatcher_open(const struct dispatcher_options *options, struct error *err);
 
 /* Starts the thread. After journal_start(). */
 int dispatcher_start(struct dispatcher *dispatcher, struct error *err);
+
+/*
+ * Exchanges the configuration, of which it takes a reference, while the thread runs. Returns 0 once
+ * the new topic map is in force; publishers with other settings are exchanged after that, each once
+ * the one before has settled what it had, within seconds. A publisher that is new gets a durable
+ * place at the journal's end first; one that is gone keeps its place, and what waits for it, until
+ * it comes back or is dropped. -1: nothing has changed. One thread at a time, which may have to
+ * wait for a commit.
+ */
+int dispatcher_reconfigure(struct dispatcher *dispatcher, const struct config *config,
+                           struct error *err);
 
 /* For journal_start(). */
 void dispatcher_on_stored(void *context, struct event *const *events, size_t count);
@@ -49,10 +62,18 @@ struct intake *dispatcher_intake(struct dispatcher *dispatcher);
 /* Broker mode: NULL when deliveries can be taken, else why not. */
 const char *dispatcher_trouble(const struct dispatcher *dispatcher);
 
-/* True while the publisher's broker is known to be unreachable. `publisher` is an enum
- * publisher_index. */
+/* Of a publisher, an enum publisher_index, from any thread: whether it is configured; whether it is
+ * not, and the journal keeps its place; whether its broker is known to be unreachable. */
 bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher);
+bool dispatcher_is_removed(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher);
+
+/* Any thread: everything up to `*out_seq` is settled for the publisher: delivered, parked or dead.
+ * False: it is not configured. */
+bool dispatcher_settled(const struct dispatcher *dispatcher, int publisher, uint64_t *out_seq);
+
+/* Where its latest records went; NULL without a journal. Lives as long as the dispatcher. */
+struct outcomes *dispatcher_outcomes(const struct dispatcher *dispatcher, int publisher);
 
 /* Sends dead letters again: see retries_ask(). With a journal only. Any thread. */
 void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request);

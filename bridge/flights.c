@@ -10,6 +10,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/dead_fields.h"
 #include "bridge/dedupe.h"
 #include "bridge/identity.h"
 #include "bridge/lane.h"
@@ -46,6 +47,7 @@ struct flight {
     struct flight *older; /* idle flights: failed, waiting to be delivered again */
     struct flight *newer;
     struct event *event;
+    const struct config *config; /* a reference: the legs' targets are in it */
     struct leg *legs;
     size_t leg_count;
     size_t pending;
@@ -66,6 +68,7 @@ struct flights {
     struct waiter *first_waiter; /* in order of deadline */
     struct waiter *last_waiter;
     atomic_bool is_stopped;
+    atomic_bool trusts_unknown; /* a destination that has not answered yet does not count as down */
 };
 
 struct flights *flights_open(const struct flights_options *options, struct error *err)
@@ -174,6 +177,7 @@ static void free_flight(struct flights *flights, struct flight *flight)
     for (size_t i = 0; i < flight->leg_count; i++)
         free(flight->legs[i].topic);
     free(flight->legs);
+    config_free(flight->config);
     event_unref(flight->event);
     free(flight);
 }
@@ -196,6 +200,18 @@ void flights_close(struct flights *flights)
     }
     dedupe_free(flights->dedupe);
     free(flights);
+}
+
+void flights_set_config(struct flights *flights, const struct config *config)
+{
+    flights->options.config = config;
+    while (flights->oldest_idle) {
+        /* The analyzer does not follow the list: freeing takes the flight out of it. */
+        free_flight(flights, flights->oldest_idle); /* NOLINT(clang-analyzer-unix.Malloc) */
+    }
+    dedupe_set_window(flights->dedupe, (uint32_t)(config->journal.dedupe_window_ms / 1000),
+                      (uint32_t)(clock_monotonic_ms(flights->options.clock) / 1000));
+    atomic_store(&flights->trusts_unknown, true);
 }
 
 void flights_identify(const struct flights *flights, struct event *event)
@@ -256,10 +272,12 @@ static void conclude(struct flights *flights, struct flight *flight)
         answer_all(flight, DELIVERY_UNAVAILABLE, "a destination did not take the event");
     if (flight->pending > 0)
         return;
-    if (has_failed(flight))
+    if (!has_failed(flight))
+        complete(flights, flight);
+    else if (flight->config == flights->options.config)
         link_idle(flights, flight);
     else
-        complete(flights, flight);
+        free_flight(flights, flight); /* the next try goes where the map now says */
 }
 
 static void count_dead(const struct flights *flights, const struct leg *leg)
@@ -308,15 +326,25 @@ static void leg_settled(struct outgoing *outgoing)
 static struct outgoing *prepare_dead_copy(const struct flights *flights, const struct leg *leg,
                                           struct lane *lane)
 {
-    const struct field_policy *fields = leg->target ? leg->target->fields : NULL;
+    struct event *event = leg->flight->event;
+    struct dead_fields fields = {.policies = NULL};
     struct dead_copy copy = {.topic = flights->options.config->dead_letter_topic,
                              .reason = leg->dead_reason,
                              .publisher = publisher_names[leg->publisher],
-                             .dead_topic = leg->topic ? leg->topic : "",
-                             .policies = &fields,
-                             .policy_count = fields ? 1 : 0};
+                             .dead_topic = leg->topic ? leg->topic : ""};
+    struct outgoing *outgoing;
 
-    return lane_prepare_dead_copy(lane, leg->flight->event, &copy);
+    if (leg->target && leg->target->fields) {
+        copy.policies = &leg->target->fields;
+        copy.policy_count = 1;
+    } else if (!leg->target && !event_has(event, EVENT_IS_OPAQUE)) { /* unrouted */
+        dead_fields_find(flights->options.router, event, copy.publisher, "", &fields);
+        copy.policies = fields.policies;
+        copy.policy_count = fields.count;
+    }
+    outgoing = lane_prepare_dead_copy(lane, event, &copy);
+    dead_fields_release(&fields);
+    return outgoing;
 }
 
 static void send_leg(struct flights *flights, struct leg *leg)
@@ -343,8 +371,6 @@ static void add_legs(struct flights *flights, struct flight *flight, enum publis
     const struct route *routes;
     size_t count;
 
-    if (!flights->options.lanes[publisher])
-        return;
     count = router_route(flights->options.router, flight->event, publisher, &routes);
     flight->legs = realloc(flight->legs, (flight->leg_count + count + 1) * sizeof(*flight->legs));
     if (!flight->legs)
@@ -358,27 +384,33 @@ static void add_legs(struct flights *flights, struct flight *flight, enum publis
                          .state = LEG_FAILED};
 }
 
+/* What goes nowhere else is kept as a dead letter. */
+static void add_dead_leg(struct flight *flight, const char *reason)
+{
+    free(flight->legs);
+    flight->legs = alloc_zeroed(1, sizeof(*flight->legs));
+    flight->legs[0] = (struct leg){
+        .flight = flight, .publisher = PUBLISHER_KAFKA, .dead_reason = reason, .state = LEG_FAILED};
+    flight->leg_count = 1;
+}
+
 static struct flight *new_flight(struct flights *flights, struct event *event)
 {
     struct flight *flight = alloc_zeroed(1, sizeof(*flight));
     struct flight **bucket = bucket_of(flights, event);
 
     flight->event = event_ref(event);
+    flight->config = config_ref(flights->options.config);
     flight->next_in_bucket = *bucket;
     *bucket = flight;
     flights->count++;
     flights->bytes += event->record->size;
-    if (event_has(event, EVENT_IS_OPAQUE)) {
-        flight->legs = alloc_zeroed(1, sizeof(*flight->legs));
-        flight->legs[0] = (struct leg){.flight = flight,
-                                       .publisher = PUBLISHER_KAFKA,
-                                       .dead_reason = "not_an_event",
-                                       .state = LEG_FAILED};
-        flight->leg_count = 1;
-        return flight;
-    }
-    for (int p = 0; p < PUBLISHER_COUNT; p++)
+    for (int p = 0; p < PUBLISHER_COUNT && !event_has(event, EVENT_IS_OPAQUE); p++)
         add_legs(flights, flight, (enum publisher_index)p);
+    if (event_has(event, EVENT_IS_OPAQUE))
+        add_dead_leg(flight, "not_an_event");
+    else if (flight->leg_count == 0)
+        add_dead_leg(flight, "unrouted"); /* the map changed since it was let in */
     return flight;
 }
 
@@ -399,6 +431,11 @@ static void wait_for(struct flights *flights, struct flight *flight, struct deli
     flights->last_waiter = waiter;
 }
 
+static bool is_down(const struct flights *flights, enum publisher_index publisher)
+{
+    return lane_is_down(flights->options.lanes[publisher], !atomic_load(&flights->trusts_unknown));
+}
+
 /* True when a destination that this flight still needs is known to be down. */
 static bool needs_one_that_is_down(const struct flights *flights, const struct flight *flight)
 {
@@ -406,7 +443,7 @@ static bool needs_one_that_is_down(const struct flights *flights, const struct f
         const struct leg *leg = &flight->legs[i];
         enum publisher_index publisher = leg->dead_reason ? PUBLISHER_KAFKA : leg->publisher;
 
-        if (leg->state != LEG_ACKNOWLEDGED && lane_is_down(flights->options.lanes[publisher], true))
+        if (leg->state != LEG_ACKNOWLEDGED && is_down(flights, publisher))
             return true;
     }
     return false;
@@ -445,8 +482,6 @@ static void take_off(struct flights *flights, struct flight *flight, struct deli
         if (flight->legs[i].state == LEG_FAILED)
             send_leg(flights, &flight->legs[i]);
     }
-    if (flight->leg_count == 0)
-        complete(flights, flight);
 }
 
 void flights_accept(struct flights *flights, struct delivery *delivery)
@@ -519,7 +554,8 @@ const char *flights_trouble(const struct flights *flights)
     if (atomic_load(&flights->is_stopped))
         return "the bridge is shutting down";
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
-        if (flights->options.lanes[p] && lane_is_down(flights->options.lanes[p], true))
+        if (lane_is_configured(flights->options.lanes[p]) &&
+            is_down(flights, (enum publisher_index)p))
             return "a destination is down";
     }
     return NULL;

@@ -28,17 +28,26 @@ struct metrics;
 
 struct flights_options {
     const struct config *config;
-    struct lane *lanes[PUBLISHER_COUNT]; /* NULL: not configured */
+    struct lane *lanes[PUBLISHER_COUNT];
     struct router *router;
     const struct clock *clock;
     struct metrics *metrics;
 };
 
-/* Borrows everything. Returns owned (flights_close). */
+/* Borrows everything, the configuration until another one is set. Returns owned (flights_close). */
 struct flights *flights_open(const struct flights_options *options, struct error *err);
 
 /* Answers what still waits with DELIVERY_UNAVAILABLE. */
 void flights_close(struct flights *flights);
+
+/*
+ * Another configuration, borrowed; the router has its map already. What is in flight ends as it
+ * began. What waits to be delivered again is forgotten with the map it was made under: destinations
+ * that had acknowledged it get it twice. From now on a destination that has not answered yet is
+ * given the benefit of the doubt, so that a publisher that is new refuses nothing while it
+ * connects.
+ */
+void flights_set_config(struct flights *flights, const struct config *config);
 
 /* Sets the event's identity. Any thread. */
 void flights_identify(const struct flights *flights, struct event *event);

@@ -36,7 +36,8 @@ struct follower {
     uint64_t durable;                  /* cursor in the journal */
     uint64_t settled;                  /* everything up to here is settled */
     uint64_t next;                     /* first event not yet taken */
-    struct slot *slots;                /* at seq % window */
+    struct slot *slots;                /* at seq % capacity */
+    uint32_t capacity;                 /* the largest window there was */
     size_t bytes;                      /* of the events in slots */
     size_t on_the_way;                 /* records not yet settled */
     struct event *ahead[AHEAD_EVENTS]; /* read from the journal, not yet taken */
@@ -46,6 +47,7 @@ struct follower {
     struct errand cursor_errand;
     bool is_saving;
     bool is_stopped;
+    bool buries_unrouted;
     bool is_dropping;                 /* said so */
     int64_t next_save_ms;             /* monotonic */
     _Atomic uint64_t seen_settled;    /* for follower_measure() */
@@ -66,7 +68,8 @@ struct follower *follower_open(const struct follower_options *options, struct er
     follower->settled = options->cursor;
     follower->next = options->cursor + 1;
     atomic_init(&follower->seen_settled, options->cursor);
-    follower->slots = alloc_zeroed(options->settings->window, sizeof(*follower->slots));
+    follower->capacity = options->settings.window;
+    follower->slots = alloc_zeroed(follower->capacity, sizeof(*follower->slots));
     follower->saver = (struct saver){.journal = options->journal,
                                      .return_to = options->errands,
                                      .clock = options->clock,
@@ -88,7 +91,7 @@ struct follower *follower_open(const struct follower_options *options, struct er
                                              .saver = &follower->saver,
                                              .clock = options->clock,
                                              .metrics = options->metrics,
-                                             .retry_for_ms = options->settings->retry_for_ms},
+                                             .retry_for_ms = options->settings.retry_for_ms},
                     err);
     if (follower->parked)
         return follower;
@@ -114,7 +117,7 @@ void follower_close(struct follower *follower)
 
 static struct slot *slot_of(struct follower *follower, uint64_t seq)
 {
-    return &follower->slots[seq % follower->options.settings->window];
+    return &follower->slots[seq % follower->capacity];
 }
 
 static void advance_settled(struct follower *follower)
@@ -177,7 +180,7 @@ static void send_route(struct follower *follower, struct event *event, const str
  * once. */
 static bool is_unrouted(struct follower *follower, const struct event *event, size_t own_routes)
 {
-    return own_routes == 0 && follower->options.buries_unrouted &&
+    return own_routes == 0 && follower->buries_unrouted &&
            !router_matches(follower->options.router, event);
 }
 
@@ -274,7 +277,7 @@ static struct event *fetch(struct follower *follower, uint64_t tail)
 
 static bool has_room(const struct follower *follower)
 {
-    return follower->next - follower->durable <= follower->options.settings->window &&
+    return follower->next - follower->durable <= follower->options.settings.window &&
            follower->bytes < WINDOW_BYTES && !lane_is_busy(follower->options.lane);
 }
 
@@ -320,7 +323,7 @@ static void save_cursor(struct follower *follower)
 
     if (unsaved == 0 || follower->is_saving)
         return;
-    if (now_ms < follower->next_save_ms && unsaved < follower->options.settings->window / 4 &&
+    if (now_ms < follower->next_save_ms && unsaved < follower->options.settings.window / 4 &&
         !follower->is_stopped && follower->bytes < WINDOW_BYTES / 4)
         return;
     follower->is_saving = true;
@@ -340,7 +343,7 @@ static void skip_to(struct follower *follower, uint64_t last)
         slot_of(follower, seq)->bytes = 0;
     }
     if (last >= follower->next) {
-        memset(follower->slots, 0, follower->options.settings->window * sizeof(*follower->slots));
+        memset(follower->slots, 0, follower->capacity * sizeof(*follower->slots));
         follower->next = last + 1;
         drop_ahead(follower);
     }
@@ -354,7 +357,7 @@ static void make_way(struct follower *follower)
     struct journal_numbers numbers;
     uint64_t last;
 
-    if (follower->options.settings->overflow != OVERFLOW_DROP_OLDEST || follower->is_saving)
+    if (follower->options.settings.overflow != OVERFLOW_DROP_OLDEST || follower->is_saving)
         return;
     journal_numbers(follower->options.journal, &numbers);
     last = numbers.head + (numbers.tail - numbers.head) / 8;
@@ -392,9 +395,37 @@ void follower_run(struct follower *follower)
     show_progress(follower);
 }
 
-void follower_stop(struct follower *follower)
+void follower_set_stopped(struct follower *follower, bool is_stopped)
 {
-    follower->is_stopped = true;
+    follower->is_stopped = is_stopped;
+}
+
+void follower_set_buries_unrouted(struct follower *follower, bool buries_unrouted)
+{
+    follower->buries_unrouted = buries_unrouted;
+}
+
+/* A window that shrinks leaves the slots: what is on its way is still in them. */
+static void grow_slots(struct follower *follower, uint32_t capacity)
+{
+    struct slot *slots = alloc_zeroed(capacity, sizeof(*slots));
+    uint64_t first = follower->durable + 1;
+
+    if (follower->next - first > follower->capacity)
+        first = follower->next - follower->capacity; /* it skipped: there is nothing before */
+    for (uint64_t seq = first; seq < follower->next; seq++)
+        slots[seq % capacity] = *slot_of(follower, seq);
+    free(follower->slots);
+    follower->slots = slots;
+    follower->capacity = capacity;
+}
+
+void follower_set(struct follower *follower, const struct config_publisher *settings)
+{
+    if (settings->window > follower->capacity)
+        grow_slots(follower, settings->window);
+    follower->options.settings = *settings;
+    parked_set_retry_for(follower->parked, settings->retry_for_ms);
 }
 
 bool follower_is_at_rest(const struct follower *follower)
@@ -414,7 +445,7 @@ uint64_t follower_next(const struct follower *follower)
 
 uint64_t follower_settled(const struct follower *follower)
 {
-    return follower->settled;
+    return atomic_load(&follower->seen_settled);
 }
 
 void follower_measure(const struct follower *follower)

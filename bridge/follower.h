@@ -26,16 +26,14 @@ struct follower_options {
     struct lane *lane;
     struct router *router;
     enum publisher_index publisher;
-    const struct config_publisher *settings;
+    struct config_publisher settings;
     struct journal *journal;
     struct journal_reader *reader;
     struct recent *recent;
     struct mailbox *errands;
     const struct clock *clock;
     struct metrics *metrics;
-    bool
-        buries_unrouted; /* what matches nothing any more becomes a dead letter of this publisher */
-    uint64_t cursor;     /* where the journal says it stood */
+    uint64_t cursor; /* where the journal says it stood */
 };
 
 /* Borrows everything. Returns owned (follower_close). */
@@ -45,8 +43,14 @@ void follower_close(struct follower *follower);
 /* One turn: take events as far as window and lane allow, save the cursor, serve parked topics. */
 void follower_run(struct follower *follower);
 
-/* Takes nothing more; what is on its way may still be settled. */
-void follower_stop(struct follower *follower);
+/* Stopped, it takes nothing more; what is on its way may still be settled. */
+void follower_set_stopped(struct follower *follower, bool is_stopped);
+
+/* Other settings, in force with the next event. */
+void follower_set(struct follower *follower, const struct config_publisher *settings);
+
+/* Whether what matches nothing any more becomes a dead letter of this publisher. */
+void follower_set_buries_unrouted(struct follower *follower, bool buries_unrouted);
 
 /* True when nothing is on its way to a broker that can be reached, and the cursor is durable. */
 bool follower_is_at_rest(const struct follower *follower);
@@ -54,7 +58,7 @@ bool follower_is_at_rest(const struct follower *follower);
 /* The first event it still needs. */
 uint64_t follower_next(const struct follower *follower);
 
-/* Everything up to here is settled. */
+/* Everything up to this event is settled. Any thread. */
 uint64_t follower_settled(const struct follower *follower);
 
 /* Sets the lag gauges. Any thread. */

@@ -71,6 +71,8 @@ struct http_loop {
     unsigned number;
     pthread_t thread;
     bool is_started;
+    h2o_globalconf_t config; /* of its own, so that its thread may change a limit */
+    uint64_t max_body;
     h2o_evloop_t *evloop;
     h2o_context_t context;
     h2o_accept_ctx_t accept;
@@ -97,9 +99,9 @@ struct http_tls; /* http_tls.c */
 
 struct http_server {
     struct http_server_options options; /* with copies of the strings */
-    h2o_globalconf_t config;
+    _Atomic uint64_t max_body;
     struct http_loop *loops;
-    struct http_tls *tls; /* NULL: plain HTTP */
+    struct http_tls *tls;
     struct http_address_table addresses;
     uint16_t port;
     bool is_unix;
@@ -112,12 +114,13 @@ struct http_server {
 int http_listen(const struct http_server_options *options, bool is_first, uint16_t *port,
                 struct error *err);
 
-/* http_tls.c */
-struct http_tls *http_tls_new(const char *certificate, const char *key, const struct clock *clock,
-                              struct error *err);
+/* http_tls.c: without credentials it stands for plain HTTP. */
+struct http_tls *http_tls_new(const struct clock *clock);
 void http_tls_free(struct http_tls *tls);
-int http_tls_reload(struct http_tls *tls, struct error *err);
-/* The context for a new connection; valid for at least a minute after it was replaced. */
+/* True when the certificate is not the one before. */
+bool http_tls_use(struct http_tls *tls, struct http_credentials *credentials);
+/* The context for a new connection, valid for at least a minute after it was replaced; NULL: plain
+ * HTTP. */
 SSL_CTX *http_tls_current(struct http_tls *tls);
 int64_t http_tls_expiry(struct http_tls *tls);
 
@@ -142,7 +145,9 @@ void http_connection_shut(struct http_connection *connection);
 bool http_connection_is_flooding(const struct http_connection *connection);
 
 /* http_request.c */
-void http_config_init(struct http_server *server);
+void http_config_init(struct http_loop *loop);
+/* Takes over a limit that was changed. */
+void http_config_refresh(struct http_loop *loop);
 void http_deferred_run(struct http_loop *loop);
 
 #endif

@@ -104,7 +104,7 @@ static void welcome(struct http_loop *loop, h2o_socket_t *sock)
         }
     }
     add_connection(loop, sock, address);
-    loop->accept.ssl_ctx = server->tls ? http_tls_current(server->tls) : NULL;
+    loop->accept.ssl_ctx = http_tls_current(server->tls);
     h2o_accept(&loop->accept, sock);
 }
 
@@ -173,6 +173,7 @@ int http_loop_init(struct http_loop *loop, struct http_server *server, unsigned 
 {
     loop->server = server;
     loop->number = number;
+    http_config_init(loop);
     loop->reserve_fd = open_reserve();
     if (loop->reserve_fd < 0)
         return error_set(err, ERROR_FATAL, "cannot open /dev/null");
@@ -195,15 +196,17 @@ void http_loop_release(struct http_loop *loop)
     if (loop->wakeup_fd >= 0)
         close(loop->wakeup_fd);
     wakeup_release(&loop->wakeup);
+    if (loop->server)
+        h2o_config_dispose(&loop->config);
 }
 
 /* On the loop's own thread, because h2o keeps memory for each thread. */
 static void set_up(struct http_loop *loop)
 {
     loop->evloop = h2o_evloop_create();
-    h2o_context_init(&loop->context, loop->evloop, &loop->server->config);
+    h2o_context_init(&loop->context, loop->evloop, &loop->config);
     loop->accept.ctx = &loop->context;
-    loop->accept.hosts = loop->server->config.hosts;
+    loop->accept.hosts = loop->config.hosts;
     loop->listener =
         h2o_evloop_socket_create(loop->evloop, loop->listener_fd, H2O_SOCKET_FLAG_DONT_READ);
     loop->listener_fd = -1;
@@ -231,6 +234,7 @@ static void turn(struct http_loop *loop, int32_t wait_ms)
     struct http_server *server = loop->server;
     bool is_draining = atomic_load(&server->is_draining);
 
+    http_config_refresh(loop);
     atomic_store(&loop->is_asleep, true);
     if (!mailbox_is_empty(&loop->resumed))
         wait_ms = 0;

@@ -42,7 +42,8 @@ bool http_connection_is_flooding(const struct http_connection *connection)
 {
     const struct http_server_options *options = &connection->loop->server->options;
     uint64_t received = received_on_wire(connection);
-    uint64_t allowed = options->max_body + options->max_body / 4 + options->max_head + WIRE_SLACK;
+    uint64_t max_body = connection->loop->max_body;
+    uint64_t allowed = max_body + max_body / 4 + options->max_head + WIRE_SLACK;
 
     return received > connection->finished + connection->finished / 4 + allowed;
 }

@@ -338,6 +338,27 @@ static enum framing_verdict check_framing(struct http_request *request)
     return verdict;
 }
 
+/* The peer says more, or leaves, before it has its answer: that is looked at afterwards. */
+static void on_early_input(h2o_socket_t *sock, const char *error)
+{
+    (void)error;
+    h2o_socket_read_stop(sock);
+}
+
+/*
+ * h2o stops reading while a request is worked on. When that outlasts the turn it takes the socket
+ * out of epoll and puts it back later: two of the six system calls that a webhook costs. A callback
+ * of ours keeps it there. What arrives may move the buffer: only the body still lies in it, because
+ * h2o copies the head of a request that has one.
+ */
+static void stay_in_epoll(struct http_request *request)
+{
+    if (!http_request_has_length(request))
+        return;
+    request->req->entity = h2o_iovec_init(NULL, 0);
+    h2o_socket_read_start(request->connection->sock, on_early_input);
+}
+
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
 {
     struct http_server *server = ((struct handler *)self)->server;
@@ -353,12 +374,14 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
         refuse(server, &request, &refuse_head, framing_verdict_name(verdict));
     else if (verdict != FRAMING_OK)
         refuse(server, &request, &refuse_framing, framing_verdict_name(verdict));
-    else if (req->entity.len > server->options.max_body)
+    else if (req->entity.len > request.connection->loop->max_body)
         refuse(server, &request, &refuse_body, "body");
     else if (request.is_chunked && http_connection_is_flooding(request.connection))
         refuse(server, &request, &refuse_body, "wire");
     else
         server->options.handle(server->options.context, request.connection->loop->number, &request);
+    if (request.connection->phase == HTTP_PENDING)
+        stay_in_epoll(&request);
     return 0;
 }
 
@@ -399,9 +422,16 @@ static void on_answer(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **slot
     h2o_setup_next_ostream(req, slot);
 }
 
-void http_config_init(struct http_server *server)
+void http_config_refresh(struct http_loop *loop)
 {
-    h2o_globalconf_t *config = &server->config;
+    loop->max_body = atomic_load_explicit(&loop->server->max_body, memory_order_relaxed);
+    /* h2o refuses a chunked body of exactly its limit; the byte in between is refused by us. */
+    loop->config.max_request_entity_size = loop->max_body + 1;
+}
+
+void http_config_init(struct http_loop *loop)
+{
+    h2o_globalconf_t *config = &loop->config;
     h2o_hostconf_t *host;
     h2o_pathconf_t *path;
     struct handler *handler;
@@ -412,18 +442,17 @@ void http_config_init(struct http_server *server)
     config->http1.upgrade_to_http2 = 0;
     config->http1.req_timeout = FAR_AWAY_MS;
     config->handshake_timeout = FAR_AWAY_MS;
-    /* h2o refuses a chunked body of exactly its limit; the byte in between is refused by us. */
-    config->max_request_entity_size = server->options.max_body + 1;
+    http_config_refresh(loop);
     /* Bodies stay in memory; h2o would put large ones into /tmp. */
     h2o_socket_buffer_mmap_settings.threshold = SIZE_MAX;
     host = h2o_config_register_host(config, h2o_iovec_init(H2O_STRLIT("default")), 65535);
     path = &host->fallback_path;
     handler = (struct handler *)h2o_create_handler(path, sizeof(*handler));
     handler->super.on_req = on_request;
-    handler->server = server;
+    handler->server = loop->server;
     filter = (struct filter *)h2o_create_filter(path, sizeof(*filter));
     filter->super.on_setup_ostream = on_answer;
-    filter->server = server;
+    filter->server = loop->server;
 }
 
 static struct http_deferred *deferred_in(struct deferred_memory *memory)

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 enum {
     DEFAULT_MAX_HEAD = 32 * 1024,
     DEFAULT_MAX_CONNECTIONS = 4096,
+    RESERVED_DESCRIPTORS = 160, /* for brokers, the journal, Close's API, the control listener */
     DEFAULT_MAX_BUFFERED = 512 * 1024 * 1024,
     DEFAULT_REQUEST_TIMEOUT_MS = 30000,
     DEFAULT_RESPONSE_TIMEOUT_MS = 15000,
@@ -25,6 +27,18 @@ static char *copy_of(const char *string)
     return string ? alloc_string(string) : NULL;
 }
 
+/* Connections never take the descriptors that the rest of the process needs to go on. */
+static unsigned default_max_connections(void)
+{
+    struct rlimit limit;
+    rlim_t room = DEFAULT_MAX_CONNECTIONS;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        room = limit.rlim_cur > 2 * RESERVED_DESCRIPTORS ? limit.rlim_cur - RESERVED_DESCRIPTORS
+                                                         : limit.rlim_cur / 2;
+    return room < DEFAULT_MAX_CONNECTIONS ? (unsigned)room : DEFAULT_MAX_CONNECTIONS;
+}
+
 static void take_options(struct http_server *server, const struct http_server_options *options)
 {
     struct http_server_options *own = &server->options;
@@ -33,12 +47,12 @@ static void take_options(struct http_server *server, const struct http_server_op
     own->name = alloc_string(options->name);
     own->host = copy_of(options->host);
     own->socket_path = copy_of(options->socket_path);
-    own->tls_certificate = copy_of(options->tls_certificate);
-    own->tls_key = copy_of(options->tls_key);
+    own->tls = (struct http_tls_files){NULL, NULL, NULL}; /* read at the start only */
+    atomic_init(&server->max_body, options->max_body);
     if (!own->max_head)
         own->max_head = DEFAULT_MAX_HEAD;
     if (!own->max_connections)
-        own->max_connections = DEFAULT_MAX_CONNECTIONS;
+        own->max_connections = default_max_connections();
     if (!own->max_buffered)
         own->max_buffered = DEFAULT_MAX_BUFFERED;
     if (!own->request_timeout_ms)
@@ -56,8 +70,6 @@ static void free_options(struct http_server_options *own)
     free((char *)(uintptr_t)own->name);
     free((char *)(uintptr_t)own->host);
     free((char *)(uintptr_t)own->socket_path);
-    free((char *)(uintptr_t)own->tls_certificate);
-    free((char *)(uintptr_t)own->tls_key);
 }
 
 static int start_threads(struct http_server *server, struct error *err)
@@ -92,11 +104,13 @@ struct http_server *http_server_start(const struct http_server_options *options,
     server->loops = alloc_zeroed(server->options.threads, sizeof(*server->loops));
     for (unsigned i = 0; i < server->options.threads; i++)
         http_loop_blank(&server->loops[i]);
-    http_config_init(server);
-    if (options->tls_certificate) {
-        server->tls = http_tls_new(options->tls_certificate, options->tls_key, options->clock, err);
-        if (!server->tls)
+    server->tls = http_tls_new(options->clock);
+    if (options->tls.certificate) {
+        struct http_credentials *credentials = http_credentials_read(&options->tls, err);
+
+        if (!credentials)
             goto fail;
+        http_tls_use(server->tls, credentials);
     }
     if (open_listeners(server, err) != 0 || start_threads(server, err) != 0)
         goto fail;
@@ -118,14 +132,19 @@ unsigned http_server_connections(const struct http_server *server)
     return atomic_load(&server->connections);
 }
 
-int http_server_reload_tls(struct http_server *server, struct error *err)
+void http_server_set_max_body(struct http_server *server, uint64_t max_body)
 {
-    return server->tls ? http_tls_reload(server->tls, err) : 0;
+    atomic_store(&server->max_body, max_body);
+}
+
+bool http_server_use(struct http_server *server, struct http_credentials *credentials)
+{
+    return http_tls_use(server->tls, credentials);
 }
 
 int64_t http_server_certificate_expiry(const struct http_server *server)
 {
-    return server->tls ? http_tls_expiry(server->tls) : 0;
+    return http_tls_expiry(server->tls);
 }
 
 static void wake_all(struct http_server *server)
@@ -201,7 +220,6 @@ void http_server_free(struct http_server *server)
     for (unsigned i = 0; i < server->options.threads; i++)
         http_loop_release(&server->loops[i]);
     free(server->loops);
-    h2o_config_dispose(&server->config);
     http_tls_free(server->tls);
     pthread_mutex_destroy(&server->addresses.lock);
     free_options(&server->options);

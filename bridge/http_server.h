@@ -24,21 +24,29 @@
 
 struct clock;
 struct error;
-struct http_loop;    /* opaque: defined in http_internal.h */
-struct http_request; /* opaque: defined in http_internal.h */
-struct http_server;  /* opaque: defined in http_internal.h */
+struct http_credentials; /* opaque: OpenSSL's context */
+struct http_loop;        /* opaque: defined in http_internal.h */
+struct http_request;     /* opaque: defined in http_internal.h */
+struct http_server;      /* opaque: defined in http_internal.h */
+
+/* PEM files. */
+struct http_tls_files {
+    const char *certificate; /* with its chain; NULL: plain HTTP */
+    const char *key;
+    const char
+        *client_ca; /* clients must show a certificate of one of these; NULL: they need none */
+};
 
 struct http_server_options {
-    const char *name;            /* of the threads and in errors, such as "webhooks" */
-    const char *host;            /* an address; NULL with a socket_path */
-    uint16_t port;               /* 0: any free one */
-    const char *socket_path;     /* a Unix socket, mode 0600; NULL with a host */
-    const char *tls_certificate; /* PEM files; NULL: plain HTTP */
-    const char *tls_key;
+    const char *name;        /* of the threads and in errors, such as "webhooks" */
+    const char *host;        /* an address; NULL with a socket_path */
+    uint16_t port;           /* 0: any free one */
+    const char *socket_path; /* a Unix socket, mode 0600; NULL with a host */
+    struct http_tls_files tls;
     unsigned threads;
     uint64_t max_body;
     size_t max_head;                      /* 0: 32 KiB */
-    unsigned max_connections;             /* 0: 4096 */
+    unsigned max_connections;             /* 0: 4096, or fewer where descriptors are scarce */
     unsigned max_connections_per_address; /* 0: no limit of its own; an IPv6 /64 is one address */
     size_t
         max_buffered; /* bytes of unfinished requests in all; 0: 512 MiB. Over it the largest go */
@@ -66,11 +74,20 @@ uint16_t http_server_port(const struct http_server *server);
 /* Open connections, from any thread. */
 unsigned http_server_connections(const struct http_server *server);
 
-/* Reads certificate and key again; connections that exist keep the old one. On failure nothing
- * changes. */
-int http_server_reload_tls(struct http_server *server, struct error *err);
+/* A larger or smaller limit, in force with the next request of each connection. Any thread. */
+void http_server_set_max_body(struct http_server *server, uint64_t max_body);
 
-/* When the certificate ends, in seconds since 1970; 0 without TLS. */
+/* Reads the files and checks that they belong together. Returns owned (http_server_use(), else
+ * http_credentials_free); NULL on failure. */
+struct http_credentials *http_credentials_read(const struct http_tls_files *files,
+                                               struct error *err);
+void http_credentials_free(struct http_credentials *credentials);
+
+/* Takes the credentials for new connections; those that exist keep what they have. NULL: plain
+ * HTTP. True when the certificate is not the one before. Any thread. */
+bool http_server_use(struct http_server *server, struct http_credentials *credentials);
+
+/* When the certificate ends, in seconds since 1970; 0 without TLS. Any thread. */
 int64_t http_server_certificate_expiry(const struct http_server *server);
 
 /* Closes the listeners. Connections that exist may still send requests; their answers close them.
@@ -87,8 +104,8 @@ bool http_server_wait_idle(struct http_server *server, int64_t timeout_ms);
  */
 void http_server_free(struct http_server *server);
 
-/* The request, as long as the handler runs or until a deferred one is answered. Texts point into
- * the connection's buffer. */
+/* The request, as long as the handler runs or until a deferred one is answered, by when its body is
+ * gone (empty). Texts point into the connection's buffer. */
 struct text http_request_method(const struct http_request *request);
 struct text http_request_path(const struct http_request *request); /* as sent, without the query */
 struct text http_request_body(const struct http_request *request);

@@ -21,31 +21,29 @@ struct retired {
 };
 
 struct http_tls {
-    char *certificate;
-    char *key;
     const struct clock *clock;
     pthread_mutex_t lock;
-    SSL_CTX *current;        /* lock: lock */
+    SSL_CTX *current;        /* lock: lock; NULL: plain HTTP */
     struct retired *retired; /* lock: lock */
 };
 
-static SSL_CTX *fail(SSL_CTX *context, struct error *err, const char *what, const char *path)
+/* The opaque type is OpenSSL's own. */
+static SSL_CTX *context_of(struct http_credentials *credentials)
+{
+    return (SSL_CTX *)(void *)credentials;
+}
+
+static int fail(struct error *err, const char *what, const char *path)
 {
     char reason[160];
 
     ERR_error_string_n(ERR_get_error(), reason, sizeof(reason));
     ERR_clear_error();
-    SSL_CTX_free(context);
-    error_set(err, ERROR_CONFIG, "%s %s: %s", what, path, reason);
-    return NULL;
+    return error_set(err, ERROR_CONFIG, "%s %s: %s", what, path, reason);
 }
 
-static SSL_CTX *load(const struct http_tls *tls, struct error *err)
+static void set_options(SSL_CTX *context)
 {
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-
-    if (!context)
-        return fail(NULL, err, "cannot set up TLS for", tls->certificate);
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_security_level(context, 2);
     SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
@@ -53,29 +51,60 @@ static SSL_CTX *load(const struct http_tls *tls, struct error *err)
     SSL_CTX_set_num_tickets(context, 0);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
-    if (SSL_CTX_use_certificate_chain_file(context, tls->certificate) != 1)
-        return fail(context, err, "cannot use the certificate", tls->certificate);
-    if (SSL_CTX_use_PrivateKey_file(context, tls->key, SSL_FILETYPE_PEM) != 1)
-        return fail(context, err, "cannot use the key", tls->key);
-    if (SSL_CTX_check_private_key(context) != 1)
-        return fail(context, err, "the key does not belong to the certificate", tls->certificate);
-    return context;
 }
 
-struct http_tls *http_tls_new(const char *certificate, const char *key, const struct clock *clock,
-                              struct error *err)
+static int require_clients(SSL_CTX *context, const char *client_ca, struct error *err)
+{
+    STACK_OF(X509_NAME) * names;
+
+    if (SSL_CTX_load_verify_file(context, client_ca) != 1)
+        return fail(err, "cannot use the authorities", client_ca);
+    names = SSL_load_client_CA_file(client_ca);
+    if (!names)
+        return fail(err, "cannot use the authorities", client_ca);
+    SSL_CTX_set_client_CA_list(context, names);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return 0;
+}
+
+static int use_files(SSL_CTX *context, const struct http_tls_files *files, struct error *err)
+{
+    if (SSL_CTX_use_certificate_chain_file(context, files->certificate) != 1)
+        return fail(err, "cannot use the certificate", files->certificate);
+    if (SSL_CTX_use_PrivateKey_file(context, files->key, SSL_FILETYPE_PEM) != 1)
+        return fail(err, "cannot use the key", files->key);
+    if (SSL_CTX_check_private_key(context) != 1)
+        return fail(err, "the key does not belong to the certificate", files->certificate);
+    return files->client_ca ? require_clients(context, files->client_ca, err) : 0;
+}
+
+struct http_credentials *http_credentials_read(const struct http_tls_files *files,
+                                               struct error *err)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+
+    if (!context) {
+        fail(err, "cannot set up TLS for", files->certificate);
+        return NULL;
+    }
+    set_options(context);
+    if (use_files(context, files, err) == 0)
+        return (struct http_credentials *)(void *)context;
+    SSL_CTX_free(context);
+    return NULL;
+}
+
+void http_credentials_free(struct http_credentials *credentials)
+{
+    SSL_CTX_free(context_of(credentials));
+}
+
+struct http_tls *http_tls_new(const struct clock *clock)
 {
     struct http_tls *tls = alloc_zeroed(1, sizeof(*tls));
 
-    tls->certificate = alloc_string(certificate);
-    tls->key = alloc_string(key);
     tls->clock = clock;
     pthread_mutex_init(&tls->lock, NULL);
-    tls->current = load(tls, err);
-    if (!tls->current) {
-        http_tls_free(tls);
-        return NULL;
-    }
     return tls;
 }
 
@@ -103,27 +132,34 @@ void http_tls_free(struct http_tls *tls)
     free_retired(tls, INT64_MAX);
     SSL_CTX_free(tls->current);
     pthread_mutex_destroy(&tls->lock);
-    free(tls->certificate);
-    free(tls->key);
     free(tls);
 }
 
-int http_tls_reload(struct http_tls *tls, struct error *err)
+static const X509 *certificate_of(const SSL_CTX *context)
 {
-    SSL_CTX *context = load(tls, err);
-    struct retired *retired;
-    int64_t now_ms = clock_monotonic_ms(tls->clock);
+    return context ? SSL_CTX_get0_certificate(context) : NULL;
+}
 
-    if (!context)
-        return -1;
-    retired = alloc_zeroed(1, sizeof(*retired));
+static bool is_another(const X509 *a, const X509 *b)
+{
+    return (a || b) && (!a || !b || X509_cmp(a, b) != 0);
+}
+
+bool http_tls_use(struct http_tls *tls, struct http_credentials *credentials)
+{
+    SSL_CTX *context = context_of(credentials);
+    struct retired *retired = alloc_zeroed(1, sizeof(*retired));
+    int64_t now_ms = clock_monotonic_ms(tls->clock);
+    bool has_changed;
+
     pthread_mutex_lock(&tls->lock);
+    has_changed = is_another(certificate_of(tls->current), certificate_of(context));
     free_retired(tls, now_ms - KEEP_RETIRED_MS);
     *retired = (struct retired){tls->retired, tls->current, now_ms};
     tls->retired = retired;
     tls->current = context;
     pthread_mutex_unlock(&tls->lock);
-    return 0;
+    return has_changed;
 }
 
 SSL_CTX *http_tls_current(struct http_tls *tls)
@@ -143,7 +179,7 @@ int64_t http_tls_expiry(struct http_tls *tls)
     int64_t seconds = 0;
 
     pthread_mutex_lock(&tls->lock);
-    certificate = SSL_CTX_get0_certificate(tls->current);
+    certificate = certificate_of(tls->current);
     if (certificate && ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) == 1)
         seconds = timegm(&end);
     pthread_mutex_unlock(&tls->lock);

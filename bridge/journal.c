@@ -1,5 +1,6 @@
 #include "bridge/journal.h"
 
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,8 +45,9 @@ static int open_parts(struct journal *journal, const struct journal_options *opt
         return -1;
     mailbox_init(&journal->deliveries, &journal->wakeup);
     mailbox_init(&journal->notes, &journal->wakeup);
-    if (!journal->batch)
+    if (!journal->batch || !journal->duplicates)
         return error_set(err, ERROR_FATAL, "out of memory");
+    pthread_mutex_init(&journal->duplicates->lock, NULL);
     journal->dedupe =
         dedupe_new(journal->dedupe_max, BATCH_DELIVERIES, journal->dedupe_window_s, err);
     if (!journal->dedupe || store_open(&journal->store, options->path, options->max_size, err) < 0)
@@ -71,13 +73,14 @@ struct journal *journal_open(const struct journal_options *options, const struct
     }
     journal->intake = (struct intake){accept_delivery, identify};
     journal->clock = clock;
-    journal->retention_s = (uint32_t)(options->retention_ms / 1000);
-    journal->dedupe_window_s = (uint32_t)(options->dedupe_window_ms / 1000);
+    atomic_init(&journal->retention_s, (uint32_t)(options->retention_ms / 1000));
+    atomic_init(&journal->dedupe_window_s, (uint32_t)(options->dedupe_window_ms / 1000));
     journal->dedupe_max = options->dedupe_max;
     journal->recover_wait_ms = 50;
     journal->wakeup.fd = -1;
     journal->store.dir_fd = journal->store.lock_fd = -1;
     journal->batch = malloc(sizeof(*journal->batch));
+    journal->duplicates = calloc(1, sizeof(*journal->duplicates));
     if (open_parts(journal, options, err) < 0) {
         journal_close(journal);
         return NULL;
@@ -109,6 +112,7 @@ void journal_close(struct journal *journal)
     wakeup_release(&journal->wakeup);
     free(journal->cursors);
     free(journal->batch);
+    free(journal->duplicates);
     free(journal);
 }
 
@@ -126,15 +130,6 @@ int journal_start(struct journal *journal,
 }
 
 /* ---- cursors before the start ---- */
-
-static struct cursor *find_cursor(struct journal *journal, const char *publisher)
-{
-    for (size_t i = 0; i < journal->cursor_count; i++) {
-        if (strcmp(journal->cursors[i].publisher, publisher) == 0)
-            return &journal->cursors[i];
-    }
-    return NULL;
-}
 
 /* Makes the cursor of a new publisher durable at the journal's end. */
 static int make_cursor(struct journal *journal, const char *publisher, uint64_t seq,
@@ -179,7 +174,7 @@ static uint64_t first_cursor(const struct journal *journal, const char *publishe
 int journal_open_cursor(struct journal *journal, const char *publisher, uint64_t *out_seq,
                         struct error *err)
 {
-    const struct cursor *cursor = find_cursor(journal, publisher);
+    const struct cursor *cursor = cursor_find(journal, publisher);
 
     if (!cursor) {
         uint64_t seq = first_cursor(journal, publisher);
@@ -193,13 +188,50 @@ int journal_open_cursor(struct journal *journal, const char *publisher, uint64_t
     return 0;
 }
 
+/* ---- cursors while it runs ---- */
+
+struct opening {
+    struct note note;
+    sem_t is_done;
+};
+
+static void opened(struct note *note)
+{
+    sem_post(&container_of(note, struct opening, note)->is_done);
+}
+
+int journal_add_cursor(struct journal *journal, const char *publisher, uint64_t *out_seq,
+                       struct error *err)
+{
+    struct opening opening = {
+        .note = {.kind = NOTE_OPEN_CURSOR, .publisher = publisher, .done = opened}};
+
+    sem_init(&opening.is_done, 0, 0);
+    journal_note(journal, &opening.note);
+    while (sem_wait(&opening.is_done) != 0)
+        ; /* interrupted */
+    sem_destroy(&opening.is_done);
+    if (opening.note.result != NOTE_STORED)
+        return error_set(err, ERROR_TRANSIENT, "the journal cannot store a cursor for %s now",
+                         publisher);
+    *out_seq = opening.note.seq;
+    return 0;
+}
+
+void journal_set_ages(struct journal *journal, int64_t retention_ms, int64_t dedupe_window_ms)
+{
+    atomic_store(&journal->retention_s, (uint32_t)(retention_ms / 1000));
+    atomic_store(&journal->dedupe_window_s, (uint32_t)(dedupe_window_ms / 1000));
+    wakeup_signal(&journal->wakeup);
+}
+
 int journal_drop_publisher(struct journal *journal, const char *publisher, struct error *err)
 {
     MDB_val key = {strlen(publisher), (void *)(uintptr_t)publisher};
     MDB_txn *txn;
     int rc;
 
-    if (is_of_letters(publisher) || !find_cursor(journal, publisher))
+    if (is_of_letters(publisher) || !cursor_find(journal, publisher))
         return error_set(err, ERROR_INPUT, "the journal knows no publisher %s", publisher);
     rc = mdb_txn_begin(journal->store.env, NULL, 0, &txn);
     if (rc == 0) {

@@ -17,8 +17,8 @@
  * letters may use, because a full LMDB does not empty by itself (TRAPS 8). The file is extended
  * ahead with fallocate; its failure is "disk full".
  *
- * Threads: journal_accept(), journal_note(), journal_identify() and the counters from any thread; a
- * reader belongs to one thread; the rest belongs to the thread that opened it.
+ * Threads: journal_accept(), journal_note(), journal_identify(), what says so and the counters from
+ * any thread; a reader belongs to one thread; the rest belongs to the thread that opened it.
  */
 #ifndef BRIDGE_JOURNAL_H
 #define BRIDGE_JOURNAL_H
@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "bridge/base/mailbox.h"
+#include "bridge/base/text.h"
 #include "bridge/delivery.h"
 
 struct clock;
@@ -56,6 +57,20 @@ struct journal *journal_open(const struct journal_options *options, const struct
  * end. */
 int journal_open_cursor(struct journal *journal, const char *publisher, uint64_t *out_seq,
                         struct error *err);
+
+/*
+ * The same after journal_start(), from any thread that may wait for a commit: when it returns 0,
+ * the cursor is durable and stands before every event that comes later. ERROR_TRANSIENT when the
+ * journal cannot store it now.
+ */
+int journal_add_cursor(struct journal *journal, const char *publisher, uint64_t *out_seq,
+                       struct error *err);
+
+/*
+ * Other ages, in force with the next commit. A longer dedupe window does not bring back what was
+ * forgotten: it grows from now on. Any thread.
+ */
+void journal_set_ages(struct journal *journal, int64_t retention_ms, int64_t dedupe_window_ms);
 
 /* Calls `visit` for every stored cursor: also those of publishers that are no longer configured.
  * Before journal_start(). */
@@ -88,9 +103,11 @@ struct intake *journal_intake(struct journal *journal);
 /* ---- bookkeeping: what the dispatcher reports ---- */
 
 enum note_kind {
-    NOTE_CURSOR, /* publisher: everything up to `seq` is settled */
-    NOTE_PARK,   /* event, publisher, topic, nth, reason: wait in the topic's list */
-    NOTE_UNPARK, /* publisher, topic, seq, nth: delivered, leave the list */
+    NOTE_CURSOR,      /* publisher: everything up to `seq` is settled */
+    NOTE_OPEN_CURSOR, /* publisher: made at the journal's end unless there is one; sets `seq` to
+                         where it stands */
+    NOTE_PARK,        /* event, publisher, topic, nth, reason: wait in the topic's list */
+    NOTE_UNPARK,      /* publisher, topic, seq, nth: delivered, leave the list */
     NOTE_BURY,   /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
                     topic's list */
     NOTE_REBURY, /* as NOTE_BURY, and letter: a retry of that dead letter failed; it keeps its
@@ -203,6 +220,52 @@ struct letter_place {
 /* As journal_read_dead(), without the letters themselves: at most `query->max_count` places. */
 int journal_list_dead(struct journal_reader *reader, const struct letter_query *query,
                       struct letter_place *out_places, uint64_t *out_after, struct error *err);
+
+/* ---- searching: for people, a bounded number of rows at a time ---- */
+
+struct event_query {
+    const char *id; /* NULL: any; the texts are borrowed */
+    const char *lead_id;
+    const char *object_type;
+    int64_t since_ms; /* received at this time or later, by the wall clock */
+};
+
+/*
+ * Goes back through the events before number `*inout_before` (UINT64_MAX: from the newest), at most
+ * `max_rows` of them, until `max_count` match. Fills `out_events` with owned references, newest
+ * first, and sets `*inout_before` to the number that the next call goes on before: 1 at the oldest.
+ * Returns as journal_read().
+ */
+int journal_search(struct journal_reader *reader, const struct event_query *query,
+                   uint64_t *inout_before, size_t max_rows, size_t max_count,
+                   struct event **out_events, struct error *err);
+
+/* True when the query means the event; `record` need not be sound. */
+bool event_query_matches(const struct event_query *query, struct text record);
+
+enum letter_list { LETTERS_PARKED, LETTERS_DEAD };
+
+/* Where a walk through letters stands; begin with zeros. */
+struct letter_walk {
+    unsigned char key[128];
+    size_t key_size;
+};
+
+/*
+ * Calls `visit` for the next letters of the list, at most `max_rows`: dead ones from the newest
+ * back, parked ones in the order of their keys. What is visited lies in the journal's memory until
+ * the visit returns. False from `visit` ends the walk. Returns 1 when there may be more, 0 at the
+ * end, -1 on failure.
+ */
+struct letter_view;
+int journal_walk_letters(struct journal_reader *reader, enum letter_list list,
+                         struct letter_walk *walk, size_t max_rows,
+                         bool (*visit)(void *context, const struct letter_view *letter),
+                         void *context, struct error *err);
+
+/* How many deliveries of the event were recognised as duplicates, as far back as the latest
+ * thousands are remembered; not over a restart. Any thread. */
+unsigned journal_duplicates(struct journal *journal, struct event *event);
 
 /* ---- numbers, any thread ---- */
 

@@ -41,6 +41,26 @@ static int put_cursor(struct journal *journal, MDB_txn *txn, const struct note *
     return rc;
 }
 
+/* A row is written even for the start of an empty journal: without one the cursor would be made
+ * anew at the next start, behind what came meanwhile. */
+static int open_cursor(struct journal *journal, MDB_txn *txn, struct note *note)
+{
+    struct cursor *cursor = cursor_find(journal, note->publisher);
+    bool is_new = cursor == NULL;
+
+    cursor = cursor_get(journal, note->publisher);
+    if (!cursor)
+        return ENOMEM;
+    if (is_new) {
+        cursor->is_new = true;
+        /* Those that count dead letters begin with the first that is kept. */
+        if (!is_of_letters(note->publisher))
+            cursor->pending = journal->next.state.next_seq - 1;
+    }
+    note->seq = cursor->pending;
+    return is_new ? cursor_put(&journal->store, txn, cursor->publisher, note->seq) : 0;
+}
+
 /* Whether a letter may still be added in this commit. */
 static bool has_room(struct journal *journal, struct batch *batch, uint64_t cost, bool is_dead)
 {
@@ -106,6 +126,8 @@ static int apply_note(struct journal *journal, MDB_txn *txn, struct batch *batch
     switch (note->kind) {
     case NOTE_CURSOR:
         return put_cursor(journal, txn, note);
+    case NOTE_OPEN_CURSOR:
+        return open_cursor(journal, txn, note);
     case NOTE_PARK:
         return park(journal, txn, batch, note);
     case NOTE_UNPARK:
@@ -220,7 +242,8 @@ static bool may_delete(const struct journal *journal, uint64_t seq, uint32_t age
 {
     if (seq > cursors_minimum(journal) || seq >= journal->next.state.next_seq)
         return false;
-    return space_is_needed(journal) || (now_s >= age_s && now_s - age_s >= journal->retention_s);
+    return space_is_needed(journal) ||
+           (now_s >= age_s && now_s - age_s >= atomic_load(&journal->retention_s));
 }
 
 bool retention_is_due(struct journal *journal)
@@ -335,16 +358,26 @@ static enum commit_result begin(struct journal *journal, MDB_txn **out_txn, stru
 
 static void take_back(struct journal *journal)
 {
+    size_t kept = 0;
+
     journal->next = journal->durable;
-    for (size_t i = 0; i < journal->cursor_count; i++)
-        journal->cursors[i].pending = journal->cursors[i].seq;
+    for (size_t i = 0; i < journal->cursor_count; i++) {
+        if (journal->cursors[i].is_new)
+            continue;
+        journal->cursors[kept] = journal->cursors[i];
+        journal->cursors[kept].pending = journal->cursors[kept].seq;
+        kept++;
+    }
+    journal->cursor_count = kept;
 }
 
 static void make_durable(struct journal *journal)
 {
     journal->durable = journal->next;
-    for (size_t i = 0; i < journal->cursor_count; i++)
+    for (size_t i = 0; i < journal->cursor_count; i++) {
         journal->cursors[i].seq = journal->cursors[i].pending;
+        journal->cursors[i].is_new = false;
+    }
     store_measure_file(&journal->store);
 }
 

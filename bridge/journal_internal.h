@@ -9,6 +9,7 @@
  *   journal_letters_read.c  ... and reading them
  *   journal_reader.c  reading events
  *   journal_find.c    finding events by time
+ *   journal_search.c  what people look for: events, letters, duplicates
  *   journal_records.c what the stored values look like
  */
 #ifndef BRIDGE_JOURNAL_INTERNAL_H
@@ -45,6 +46,7 @@ struct cursor {
     char publisher[PUBLISHER_SIZE];
     uint64_t seq;     /* durable */
     uint64_t pending; /* in the commit under way */
+    bool is_new;      /* made by the commit under way: gone if that fails */
 };
 
 /* What one commit takes in. */
@@ -79,8 +81,8 @@ struct journal {
     const struct clock *clock;
     struct store store;
     struct dedupe *dedupe;
-    uint32_t retention_s;
-    uint32_t dedupe_window_s;
+    _Atomic uint32_t retention_s;
+    _Atomic uint32_t dedupe_window_s; /* as configured: dedupe takes it over */
     uint32_t dedupe_max;
     unsigned char secret[IDENTITY_SECRET_SIZE];
 
@@ -100,6 +102,8 @@ struct journal {
     struct waiting waiting_notes;
     struct batch *batch;
     size_t batch_bytes;
+    struct duplicates *duplicates;
+    int64_t last_batch_us; /* when it was taken; monotonic */
 
     pthread_t thread;
     bool has_thread;
@@ -127,6 +131,15 @@ struct journal {
     _Atomic uint64_t damaged;
 };
 
+enum { DUPLICATES_KEPT = 8192 };
+
+/* The latest deliveries that were recognised as duplicates. */
+struct duplicates {
+    pthread_mutex_t lock;
+    unsigned char identities[DUPLICATES_KEPT][DEDUPE_IDENTITY_SIZE]; /* lock: lock */
+    size_t next;                                                     /* lock: lock */
+};
+
 struct journal_reader {
     struct journal *journal;
 };
@@ -141,6 +154,9 @@ int state_reload(struct journal *journal, struct error *err);
 
 /* The journal's clock in seconds. */
 uint32_t journal_age_s(struct journal *journal);
+
+/* NULL: there is none. */
+struct cursor *cursor_find(struct journal *journal, const char *publisher);
 
 /* Finds a cursor or makes one in memory; NULL without memory. */
 struct cursor *cursor_get(struct journal *journal, const char *publisher);
@@ -197,6 +213,10 @@ int letters_drop(struct store *store, struct MDB_txn *txn, uint64_t id);
 /* Deletes every parked record of a publisher. */
 int letters_drop_parked(struct store *store, struct MDB_txn *txn, const char *publisher);
 uint64_t letters_cost(const struct store *store, const struct note *note);
+
+/* ---- journal_search.c ---- */
+
+void duplicates_add(struct duplicates *duplicates, const unsigned char *identity);
 
 /* ---- journal_writer.c ---- */
 

@@ -20,14 +20,21 @@ uint32_t journal_age_s(struct journal *journal)
     return journal->age_base_s + (elapsed_us > 0 ? (uint32_t)(elapsed_us / 1000000) : 0);
 }
 
-struct cursor *cursor_get(struct journal *journal, const char *publisher)
+struct cursor *cursor_find(struct journal *journal, const char *publisher)
 {
-    struct cursor *cursors;
-
     for (size_t i = 0; i < journal->cursor_count; i++) {
         if (strcmp(journal->cursors[i].publisher, publisher) == 0)
             return &journal->cursors[i];
     }
+    return NULL;
+}
+
+struct cursor *cursor_get(struct journal *journal, const char *publisher)
+{
+    struct cursor *cursors = cursor_find(journal, publisher);
+
+    if (cursors)
+        return cursors;
     cursors = realloc(journal->cursors, (journal->cursor_count + 1) * sizeof(*cursors));
     if (!cursors)
         return NULL;

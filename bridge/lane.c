@@ -8,8 +8,10 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/carrier.h"
 #include "bridge/config.h"
 #include "bridge/metrics.h"
+#include "bridge/outcomes.h"
 #include "schemas/encoder.h"
 #include "schemas/envelope.h"
 #include "schemas/event.h"
@@ -22,13 +24,16 @@ enum { BUCKETS = 1024, IDLE_DESTINATIONS = 1024, KEY_MAX = 1024 };
 enum link_state { LINK_UNKNOWN, LINK_UP, LINK_DOWN };
 
 struct lane {
-    struct publisher *publisher;
+    struct carrier carrier;
     const char *name;
     const struct clock *clock;
     struct wakeup *wakeup;
+    struct metrics *metrics;
+    struct outcomes *outcomes;
     struct mailbox settled; /* records, from any thread */
     atomic_bool is_ready;   /* on_ready() was called */
     _Atomic enum link_state link;
+    atomic_bool is_configured;
     bool is_publisher_busy;
     size_t submitted; /* records that the publisher has */
     uint64_t next_order;
@@ -99,11 +104,15 @@ static void on_state(void *context, bool is_up, const char *reason)
     wakeup_signal(lane->wakeup);
 }
 
-static void make_series(struct lane *lane, struct metrics *metrics, const char *name)
+/* Those of a publisher that was never configured are not shown. */
+static void make_series(struct lane *lane)
 {
+    struct metrics *metrics = lane->metrics;
     char labels[64] = "";
 
-    metrics_label(labels, sizeof(labels), "publisher", name);
+    if (lane->up)
+        return;
+    metrics_label(labels, sizeof(labels), "publisher", lane->name);
     lane->published = metrics_get(metrics, METRIC_COUNTER, "events_published_total",
                                   "Records that the broker acknowledged.", labels);
     lane->no_subscribers = metrics_get(
@@ -115,33 +124,45 @@ static void make_series(struct lane *lane, struct metrics *metrics, const char *
                                       "From acceptance to the broker's acknowledgement.", labels);
 }
 
-struct lane *lane_open(const struct lane_options *options, struct error *err)
+struct lane *lane_new(const struct lane_options *options)
 {
     struct lane *lane = alloc_zeroed(1, sizeof(*lane));
-    struct publisher_events events = {on_settled, on_ready, on_state, lane};
 
     lane->name = options->ops->name;
     lane->clock = options->clock;
     lane->wakeup = options->wakeup;
+    lane->metrics = options->metrics;
+    lane->outcomes = options->outcomes;
     mailbox_init(&lane->settled, options->wakeup);
-    make_series(lane, options->metrics, options->ops->name);
-    lane->publisher = options->ops->create(options->publisher_options, options->clock, events, err);
-    if (lane->publisher)
-        return lane;
-    error_context(err, "publisher %s", options->ops->name);
-    lane_close(lane, 0);
-    return NULL;
+    lane->carrier.ops = options->ops;
+    lane->carrier.clock = options->clock;
+    lane->carrier.wakeup = options->wakeup;
+    lane->carrier.events = (struct publisher_events){on_settled, on_ready, on_state, lane};
+    return lane;
 }
 
-void lane_close(struct lane *lane, int64_t timeout_ms)
+int lane_open(struct lane *lane, const struct carrier_options *options, struct error *err)
 {
-    if (!lane)
-        return;
-    if (lane->publisher)
-        lane->publisher->ops->destroy(lane->publisher, timeout_ms);
-    /* The analyzer does not follow the list: freeing takes the record out of it. */
-    while (lane->all)
-        outgoing_free(lane->all); /* NOLINT(clang-analyzer-unix.Malloc) */
+    make_series(lane);
+    atomic_store(&lane->is_configured, true);
+    return carrier_open(&lane->carrier, options, err);
+}
+
+void lane_change(struct lane *lane, const struct carrier_options *options)
+{
+    make_series(lane);
+    atomic_store(&lane->is_configured, options->options != NULL);
+    carrier_change(&lane->carrier, options);
+    atomic_store(&lane->is_ready, true); /* there may be one at once, where there was none */
+}
+
+bool lane_is_configured(const struct lane *lane)
+{
+    return atomic_load(&lane->is_configured);
+}
+
+static void free_destinations(struct lane *lane)
+{
     for (size_t i = 0; i < BUCKETS; i++) {
         while (lane->buckets[i]) {
             struct destination *next = lane->buckets[i]->next_in_bucket;
@@ -150,6 +171,18 @@ void lane_close(struct lane *lane, int64_t timeout_ms)
             lane->buckets[i] = next;
         }
     }
+}
+
+void lane_close(struct lane *lane, int64_t timeout_ms)
+{
+    if (!lane)
+        return;
+    if (!carrier_close(&lane->carrier, timeout_ms))
+        return; /* its records are being read: all of it goes with the process */
+    /* The analyzer does not follow the list: freeing takes the record out of it. */
+    while (lane->all)
+        outgoing_free(lane->all); /* NOLINT(clang-analyzer-unix.Malloc) */
+    free_destinations(lane);
     free(lane);
 }
 
@@ -160,7 +193,7 @@ const char *lane_name(const struct lane *lane)
 
 int lane_fd(const struct lane *lane)
 {
-    return lane->publisher->fd;
+    return carrier_fd(&lane->carrier);
 }
 
 static struct destination **find_destination(struct lane *lane, const char *topic)
@@ -378,6 +411,8 @@ void outgoing_free(struct outgoing *outgoing)
         outgoing->all_previous->all_next = outgoing->all_next;
     else
         outgoing->lane->all = outgoing->all_next;
+    if (outgoing->must_stay)
+        return;
     lane_release_destination(outgoing->lane, outgoing->destination);
     event_unref(outgoing->record.event);
     buf_release(&outgoing->value);
@@ -452,10 +487,23 @@ bool lane_is_down(const struct lane *lane, bool unknown)
     return link == LINK_UNKNOWN ? unknown : link == LINK_DOWN;
 }
 
+/* Copies of dead letters are not where the event went. */
+static void note_outcome(struct lane *lane, const struct record *record, int64_t now_ms)
+{
+    if (lane->outcomes && !record->dead_reason)
+        outcomes_add(lane->outcomes, &(struct outcome){.seq = record->event->record->seq,
+                                                       .at_ms = now_ms,
+                                                       .offset = record->outcome.offset,
+                                                       .partition = record->outcome.partition,
+                                                       .topic = text_of(record->topic)});
+}
+
 static void count_delivered(struct lane *lane, const struct record *record)
 {
-    int64_t latency_ms = clock_wall_ms(lane->clock) - record->event->record->received_ms;
+    int64_t now_ms = clock_wall_ms(lane->clock);
+    int64_t latency_ms = now_ms - record->event->record->received_ms;
 
+    note_outcome(lane, record, now_ms);
     metric_add(lane->published, 1);
     if (record->outcome.reason && strcmp(record->outcome.reason, "no_subscribers") == 0)
         metric_add(lane->no_subscribers, 1);
@@ -472,6 +520,7 @@ static void take_settled(struct lane *lane)
         struct outgoing *outgoing = container_of(record, struct outgoing, record);
 
         node = node->next;
+        outgoing->is_submitted = false;
         lane->submitted--;
         if (record->outcome.as == SETTLED_DELIVERED)
             count_delivered(lane, record);
@@ -483,7 +532,7 @@ static enum submit_result submit(struct lane *lane, struct outgoing *outgoing)
 {
     if (outgoing->is_unsendable)
         return SUBMIT_SETTLED;
-    return lane->publisher->ops->submit(lane->publisher, &outgoing->record);
+    return carrier_submit(&lane->carrier, &outgoing->record);
 }
 
 static void submit_waiting(struct lane *lane)
@@ -498,6 +547,7 @@ static void submit_waiting(struct lane *lane)
             lane->is_publisher_busy = true;
             return;
         }
+        outgoing->is_submitted = true;
         lane->submitted++;
         lane->first = next;
         if (!next)
@@ -507,10 +557,69 @@ static void submit_waiting(struct lane *lane)
     }
 }
 
+static void give_back(struct outgoing *outgoing)
+{
+    outgoing->record.outcome.as = SETTLED_RETRY;
+    outgoing->record.outcome.reason = "publisher_exchanged";
+    outgoing->settled(outgoing);
+}
+
+/* What the publisher before had and did not settle. */
+static void give_back_submitted(struct lane *lane, bool must_stay)
+{
+    struct outgoing *next;
+
+    take_settled(lane);
+    for (struct outgoing *outgoing = lane->all; outgoing; outgoing = next) {
+        next = outgoing->all_next; /* first: its owner may free it */
+        if (!outgoing->is_submitted)
+            continue;
+        outgoing->is_submitted = false;
+        outgoing->must_stay = outgoing->must_stay || must_stay;
+        lane->submitted--;
+        give_back(outgoing);
+    }
+}
+
+/* What waits for a publisher that will not come: its owner may know better than to wait. */
+static void give_back_waiting(struct lane *lane)
+{
+    struct outgoing *outgoing = lane->first;
+
+    lane->first = NULL;
+    lane->last = NULL;
+    while (outgoing) {
+        struct outgoing *next = outgoing->next;
+
+        if (outgoing->is_unsendable)
+            lane_send(lane, outgoing); /* it needs no publisher */
+        else
+            give_back(outgoing);
+        outgoing = next;
+    }
+}
+
+static void serve(struct lane *lane, bool fd_is_readable)
+{
+    bool is_idle = lane->submitted == 0 || lane_is_down(lane, false);
+    enum carrier_news news = carrier_turn(&lane->carrier, fd_is_readable, is_idle);
+
+    if (news == CARRIER_NO_NEWS)
+        return;
+    atomic_store(&lane->is_ready, true);
+    if (news == CARRIER_HAS_OPENED)
+        return;
+    give_back_submitted(lane, news == CARRIER_HANGS);
+    if (lane_is_configured(lane))
+        return;
+    give_back_waiting(lane);
+    atomic_store(&lane->link, LINK_DOWN);
+    metric_set(lane->up, 0);
+}
+
 void lane_run(struct lane *lane, bool fd_is_readable)
 {
-    if (fd_is_readable && lane->publisher->ops->serve)
-        lane->publisher->ops->serve(lane->publisher);
+    serve(lane, fd_is_readable);
     /* In this order: a publisher settles everything before it says that it is ready. */
     if (atomic_exchange(&lane->is_ready, false))
         lane->is_publisher_busy = false;

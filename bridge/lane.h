@@ -3,9 +3,11 @@
  * publisher takes, and tells the owner of each record what became of it.
  *
  * The order of one owner's records is kept across lost connections: what comes back as
- * SETTLED_RETRY and is resent goes before everything younger.
+ * SETTLED_RETRY and is resent goes before everything younger. The same holds when the publisher is
+ * exchanged for one with other settings: the lane stays, with all that waits in it.
  *
- * Threads: the dispatcher's, but for lane_is_down() and the callbacks that publishers make.
+ * Threads: the dispatcher's, but for lane_is_down(), lane_is_configured() and the callbacks that
+ * publishers make.
  */
 #ifndef BRIDGE_LANE_H
 #define BRIDGE_LANE_H
@@ -20,11 +22,13 @@
 #include "bridge/journal.h"
 #include "publishers/publisher.h"
 
+struct carrier_options;
 struct clock;
 struct config_target;
 struct field_policy;
 struct lane; /* opaque: defined in lane.c */
 struct metrics;
+struct outcomes;
 struct parked_topic;
 struct saver;
 
@@ -56,7 +60,9 @@ struct outgoing {
     struct outgoing *all_next; /* all of the lane's, so that none is lost at the end */
     struct outgoing *all_previous;
     uint64_t order;
+    bool is_submitted;  /* the publisher has it, or its outcome waits to be taken */
     bool is_unsendable; /* outcome is set already: it is settled without being submitted */
+    bool must_stay;     /* a publisher that hangs may still read it: its memory is never freed */
     struct buf value;   /* when the payload had to be made */
     struct buf key;     /* when the key had to be made */
     /* Called on the dispatcher's thread with record.outcome set: the owner resends, keeps or frees
@@ -75,21 +81,35 @@ struct outgoing {
 
 struct lane_options {
     const struct publisher_ops *ops;
-    const void *publisher_options;
     const struct clock *clock;
     struct wakeup *wakeup; /* of the dispatcher */
     struct metrics *metrics;
+    struct outcomes *outcomes; /* told where records went; NULL: nobody is */
 };
 
-/* Borrows everything in `options`. Returns owned (lane_close). */
-struct lane *lane_open(const struct lane_options *options, struct error *err);
+/* Borrows everything in `options`. Returns owned (lane_close) a lane without a publisher: what is
+ * sent waits. */
+struct lane *lane_new(const struct lane_options *options);
+
+/* Makes the publisher, without waiting for its broker. */
+int lane_open(struct lane *lane, const struct carrier_options *options, struct error *err);
+
+/*
+ * Exchanges the publisher for one with other options, or (options of NULL) for none. What the one
+ * before does not settle within some seconds comes back to its owner as SETTLED_RETRY; so does,
+ * when there is none any more, all that waits.
+ */
+void lane_change(struct lane *lane, const struct carrier_options *options);
+
+/* Any thread: a publisher is wanted. */
+bool lane_is_configured(const struct lane *lane);
 
 /* Gives the publisher `timeout_ms` to say farewell, then frees every record that is left, without a
  * call to its owner. */
 void lane_close(struct lane *lane, int64_t timeout_ms);
 
 const char *lane_name(const struct lane *lane);
-int lane_fd(const struct lane *lane);
+int lane_fd(const struct lane *lane); /* -1: nothing to poll */
 
 /*
  * Makes a record for `topic` as `target` describes it. A topic of NULL, or an event that cannot be

@@ -93,6 +93,11 @@ struct parked *parked_open(const struct parked_options *options, struct error *e
     return parked;
 }
 
+void parked_set_retry_for(struct parked *parked, int64_t retry_for_ms)
+{
+    parked->options.retry_for_ms = retry_for_ms;
+}
+
 static void free_topic(struct parked *parked, struct parked_topic *topic)
 {
     topic->destination->parked = NULL;

@@ -35,6 +35,8 @@ struct parked_options {
 struct parked *parked_open(const struct parked_options *options, struct error *err);
 void parked_close(struct parked *parked);
 
+void parked_set_retry_for(struct parked *parked, int64_t retry_for_ms);
+
 /* Parks a record: because its topic refused it, or because its topic is parked already. `saved` as
  * in saver_save(). */
 void parked_add(struct parked *parked, struct outgoing *outgoing, const char *reason,

@@ -242,6 +242,10 @@ static void settled(struct outgoing *outgoing)
     case SETTLED_RETRY:
         if (part->job->is_stopped)
             break; /* neither delivered nor failed */
+        if (!lane_is_configured(part->lane)) {
+            count_failed(part, outgoing->record.topic, "publisher_removed", replayed->received_ms);
+            break;
+        }
         lane_resend(part->lane, outgoing);
         return;
     }
@@ -447,7 +451,7 @@ static void begin(struct replay *replay, const struct replay_request *request)
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
         job->parts[p].job = job;
         job->parts[p].publisher = (enum publisher_index)p;
-        if (request->publishers[p] && replay->options.lanes[p])
+        if (request->publishers[p])
             begin_part(job, p);
     }
     log_info("replay.started", log_i64("first", (int64_t)request->first),
@@ -588,6 +592,24 @@ static void conclude(struct replay *replay)
     free_job(job);
 }
 
+/* True when it could go on at once. */
+static bool run_part(struct part *part)
+{
+    bool could_go_on;
+
+    if (!part->lane || part->job->is_stopped)
+        return false;
+    if (!lane_is_configured(part->lane) && !part_is_done(part)) {
+        log_warn("replay.publisher_removed", log_str("publisher", lane_name(part->lane)),
+                 log_str("action", "the replay is stopped"));
+        stop(part->job);
+        return false;
+    }
+    could_go_on = send_some(part);
+    ask_for_more(part);
+    return could_go_on;
+}
+
 bool replay_run(struct replay *replay)
 {
     bool wants_more = false;
@@ -596,14 +618,8 @@ bool replay_run(struct replay *replay)
     if (!replay->job)
         return true;
     take_slices(replay);
-    for (int p = 0; p < PUBLISHER_COUNT && !replay->job->is_stopped; p++) {
-        struct part *part = &replay->job->parts[p];
-
-        if (!part->lane)
-            continue;
-        wants_more = send_some(part) || wants_more;
-        ask_for_more(part);
-    }
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        wants_more = run_part(&replay->job->parts[p]) || wants_more;
     conclude(replay);
     return !wants_more;
 }

@@ -86,7 +86,7 @@ struct replay_progress {
 };
 
 struct replay_options {
-    struct lane *lanes[PUBLISHER_COUNT]; /* NULL: not configured */
+    struct lane *lanes[PUBLISHER_COUNT];
     /* The publisher's live events are settled up to this number. */
     uint64_t (*settled_up_to)(void *context, enum publisher_index publisher);
     void *context;

@@ -194,13 +194,15 @@ static void conclude(struct retried *retried)
 static void settled(struct outgoing *outgoing)
 {
     struct retried *retried = outgoing->owner;
+    enum settled_as as = outgoing->record.outcome.as;
 
-    if (outgoing->record.outcome.as == SETTLED_RETRY) {
+    if (as == SETTLED_RETRY && lane_is_configured(outgoing->lane)) {
         lane_resend(outgoing->lane, outgoing);
         return;
     }
-    if (outgoing->record.outcome.as != SETTLED_DELIVERED) {
-        retried->failure = outgoing->record.outcome.reason;
+    if (as != SETTLED_DELIVERED) {
+        retried->failure =
+            as == SETTLED_RETRY ? "publisher_removed" : outgoing->record.outcome.reason;
         retried->failed_nth = outgoing->nth;
         snprintf(retried->failed_topic, sizeof(retried->failed_topic), "%s",
                  outgoing->record.topic);
@@ -265,7 +267,7 @@ static void send_letter(struct retries *retries, struct job *job, int publisher,
     retries->retried = retried;
     retried->part->on_the_way++;
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
-        if (retries->options.lanes[p] && (p == publisher || matched_nothing))
+        if (lane_is_configured(retries->options.lanes[p]) && (p == publisher || matched_nothing))
             send_at(retried, p);
     }
     if (retried->records > 0)
@@ -291,12 +293,11 @@ static void take_letter(struct retries *retries, struct job *job, struct letter 
     int publisher = 0;
 
     while (publisher < PUBLISHER_COUNT &&
-           !(retries->options.lanes[publisher] &&
-             strcmp(lane_name(retries->options.lanes[publisher]), letter->publisher) == 0))
+           strcmp(lane_name(retries->options.lanes[publisher]), letter->publisher) != 0)
         publisher++;
     if (event_has(letter->event, EVENT_IS_OPAQUE))
         job->counts.not_events++;
-    else if (publisher == PUBLISHER_COUNT)
+    else if (publisher == PUBLISHER_COUNT || !lane_is_configured(retries->options.lanes[publisher]))
         job->counts.removed++;
     else if (is_under_way(retries, letter->id))
         job->counts.under_way++;
@@ -405,7 +406,7 @@ static void run_part(struct retries *retries, struct job *job, int p)
 
     if (part->is_done || part->on_the_way > 0)
         return;
-    if (p < PUBLISHER_COUNT && !lane)
+    if (lane && !lane_is_configured(lane))
         part->is_done = true;
     else if (job->asked.publisher[0] && strcmp(job->asked.publisher, publisher) != 0)
         part->is_done = true;

@@ -53,7 +53,7 @@ struct retry_request {
 };
 
 struct retries_options {
-    struct lane *lanes[PUBLISHER_COUNT]; /* NULL: not configured */
+    struct lane *lanes[PUBLISHER_COUNT];
     struct router *router;
     struct journal *journal;
     struct journal_reader *reader;

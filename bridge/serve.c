@@ -15,15 +15,16 @@
 #include "bridge/base/log.h"
 #include "bridge/config.h"
 #include "bridge/control.h"
-#include "bridge/control_letters.h"
-#include "bridge/control_replay.h"
-#include "bridge/control_worker.h"
+#include "bridge/control_journal.h"
 #include "bridge/delivery.h"
 #include "bridge/dispatcher.h"
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
+#include "bridge/journal_guard.h"
 #include "bridge/metrics.h"
+#include "bridge/reload.h"
 #include "bridge/subscriptions.h"
+#include "bridge/topic_keeper.h"
 #include "bridge/topic_map.h"
 #include "bridge/topic_report.h"
 #include "bridge/version.h"
@@ -33,6 +34,7 @@ enum {
     /* Together below the ten seconds in which a stop has to end. */
     ANSWERS_MS = 3000,
     DELIVERIES_MS = 3000,
+    TOPICS_MS = 5000, /* for Kafka to answer, when somebody waits */
     MAX_REMOVED = 16,
     CONTROL_MAX_BODY = 1024 * 1024,
     CONTROL_CONNECTIONS = 64,
@@ -41,7 +43,7 @@ enum {
 static const char *const publisher_names[PUBLISHER_COUNT] = {"kafka", "mqtt"};
 
 struct daemon {
-    const struct config *config;
+    const struct config *config; /* of the start */
     const struct clock *clock;
     struct metrics *metrics;
     struct journal *journal; /* NULL in broker mode */
@@ -50,12 +52,12 @@ struct daemon {
     struct subscriptions *subscriptions;
     struct http_server *webhook_server;
     struct control *control;
-    struct control_worker *control_worker;
-    struct control_letters *control_letters;
-    struct control_replay *control_replay;
+    struct control_journal *control_journal;
     struct http_server *control_server;
-    char removed[MAX_REMOVED]
-                [64]; /* publishers that the journal knows and the configuration does not */
+    struct reload *reload;
+    struct topic_keeper *topics;
+    /* publishers that the journal knows and this program does not */
+    char removed[MAX_REMOVED][64];
     size_t removed_count;
 };
 
@@ -90,10 +92,14 @@ static void append_publishers(const struct daemon *daemon, struct buf *json)
 
     buf_append_string(json, ",\"publishers\":{");
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
-        if (!dispatcher_is_configured(daemon->dispatcher, p))
+        bool is_removed = dispatcher_is_removed(daemon->dispatcher, p);
+
+        if (!is_removed && !dispatcher_is_configured(daemon->dispatcher, p))
             continue;
         buf_printf(json, "%s\"%s\":\"%s\"", comma, publisher_names[p],
-                   dispatcher_is_down(daemon->dispatcher, p) ? "down" : "up");
+                   is_removed                                  ? "removed"
+                   : dispatcher_is_down(daemon->dispatcher, p) ? "down"
+                                                               : "up");
         comma = ",";
     }
     for (size_t i = 0; i < daemon->removed_count; i++) {
@@ -154,6 +160,29 @@ static void collect(void *context)
                (int64_t)numbers.damaged);
 }
 
+static void collect_certificate(const struct daemon *daemon, const char *listener,
+                                const struct http_server *server)
+{
+    int64_t expiry = http_server_certificate_expiry(server);
+    char labels[64] = "";
+
+    if (!expiry)
+        return;
+    metrics_label(labels, sizeof(labels), "listener", listener);
+    metric_set(metrics_get(daemon->metrics, METRIC_GAUGE,
+                           "tls_certificate_expiry_timestamp_seconds",
+                           "When the certificate ends, in seconds since 1970.", labels),
+               expiry);
+}
+
+static void collect_certificates(void *context)
+{
+    const struct daemon *daemon = context;
+
+    collect_certificate(daemon, "webhook", daemon->webhook_server);
+    collect_certificate(daemon, "control", daemon->control_server);
+}
+
 /* ---- start ---- */
 
 static void guard_secrets(void)
@@ -167,19 +196,33 @@ static void guard_secrets(void)
                                                       "of its own"));
 }
 
+/* The usual soft limit of 1024 is for programs that call select(), which nothing here does. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static void visit_cursor(void *context, const char *publisher, uint64_t seq)
 {
     struct daemon *daemon = context;
+    bool is_known = false;
 
     (void)seq;
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
-        if (strcmp(publisher, publisher_names[p]) == 0 &&
-            dispatcher_is_configured(daemon->dispatcher, p))
+        if (strcmp(publisher, publisher_names[p]) != 0)
+            continue;
+        if (dispatcher_is_configured(daemon->dispatcher, p))
             return;
+        is_known = true;
     }
-    if (daemon->removed_count == MAX_REMOVED)
-        return;
-    strncpy(daemon->removed[daemon->removed_count++], publisher, sizeof(daemon->removed[0]) - 1);
+    if (!is_known && daemon->removed_count < MAX_REMOVED)
+        strncpy(daemon->removed[daemon->removed_count++], publisher,
+                sizeof(daemon->removed[0]) - 1);
     log_warn("publisher.removed", log_str("publisher", publisher),
              log_str("action", "it is not configured any more; its events are kept for it"));
 }
@@ -192,10 +235,18 @@ static int open_journal(struct daemon *daemon, struct error *err)
                                       .retention_ms = config->journal.retention_ms,
                                       .dedupe_window_ms = config->journal.dedupe_window_ms,
                                       .dedupe_max = config->journal.dedupe_max};
+    enum guard_result guarded;
+    struct error doubt;
 
     if (config->journal.acknowledge != ACKNOWLEDGE_JOURNAL)
         return 0;
+    guarded = journal_guard(options.path, false, err);
+    if (guarded == GUARD_FAILED)
+        return -1;
     daemon->journal = journal_open(&options, daemon->clock, err);
+    if (!daemon->journal && guarded == GUARD_PASSED &&
+        journal_guard(options.path, true, &doubt) == GUARD_SALVAGED)
+        daemon->journal = journal_open(&options, daemon->clock, err);
     if (!daemon->journal)
         return -1;
     metrics_on_scrape(daemon->metrics, collect, daemon);
@@ -241,6 +292,14 @@ static int use_keys(void *context, const char *account,
     return webhook_set_keys(context, account, keys, count, err);
 }
 
+static bool look_at_topics(void *context, struct buf *json)
+{
+    if (json)
+        return topic_keeper_look(context, TOPICS_MS, json);
+    topic_keeper_ask(context);
+    return false;
+}
+
 static int open_subscriptions(struct daemon *daemon, struct error *err)
 {
     daemon->subscriptions =
@@ -248,70 +307,38 @@ static int open_subscriptions(struct daemon *daemon, struct error *err)
                                                            .clock = daemon->clock,
                                                            .metrics = daemon->metrics,
                                                            .use_keys = use_keys,
-                                                           .use_keys_context = daemon->webhook},
+                                                           .use_keys_context = daemon->webhook,
+                                                           .look_at_topics = look_at_topics,
+                                                           .topics_context = daemon->topics},
                            err);
     return daemon->subscriptions ? 0 : -1;
 }
 
-/* What the daemon serves now. */
-static const struct config *config_in_force(const struct daemon *daemon)
+static struct http_tls_files tls_files_of(const struct config_tls *tls)
 {
-    return daemon->config;
+    return (struct http_tls_files){tls->certificate, tls->key, tls->client_ca};
+}
+
+/* With a reference. */
+static const struct config *config_in_force(void *context)
+{
+    const struct daemon *daemon = context;
+
+    return reload_config(daemon->reload);
 }
 
 static void get_topic_map(void *context, struct http_request *request)
 {
-    struct topic_report *report = topic_report_make(config_in_force(context));
+    struct daemon *daemon = context;
+    const struct config *config = reload_config(daemon->reload);
+    struct topic_report *report = topic_report_make(config);
     struct buf json = {0};
 
     topic_report_append_json(report, &json);
     topic_report_free(report);
+    config_free(config);
     http_respond(request, &(struct http_response){.status = 200, .body = buf_text(&json)});
     buf_release(&json);
-}
-
-/* In broker mode nothing is on disk that could be looked at, sent again or replayed. */
-static void refuse_without_journal(void *context, struct http_request *request)
-{
-    (void)context;
-    http_respond_error(request, 409, "no_journal",
-                       "With acknowledge: broker the bridge keeps no events.");
-}
-
-static int add_journal_routes(struct daemon *daemon, struct error *err)
-{
-    static const struct control_route routes[] = {
-        {"GET", "/control/dead-letters", refuse_without_journal, NULL},
-        {"DELETE", "/control/dead-letters", refuse_without_journal, NULL},
-        {"POST", "/control/dead-letters/retry", refuse_without_journal, NULL},
-        {"POST", "/control/replay", refuse_without_journal, NULL},
-        {"GET", "/control/replay", refuse_without_journal, NULL},
-        {"DELETE", "/control/replay", refuse_without_journal, NULL},
-    };
-
-    if (!daemon->journal) {
-        for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
-            control_add(daemon->control, &routes[i]);
-        return 0;
-    }
-    daemon->control_worker = control_worker_start(err);
-    if (!daemon->control_worker)
-        return -1;
-    daemon->control_letters =
-        control_letters_new(&(struct control_letters_options){.control = daemon->control,
-                                                              .worker = daemon->control_worker,
-                                                              .journal = daemon->journal,
-                                                              .dispatcher = daemon->dispatcher,
-                                                              .metrics = daemon->metrics},
-                            err);
-    daemon->control_replay =
-        control_replay_new(&(struct control_replay_options){.control = daemon->control,
-                                                            .worker = daemon->control_worker,
-                                                            .journal = daemon->journal,
-                                                            .dispatcher = daemon->dispatcher,
-                                                            .clock = daemon->clock},
-                           err);
-    return daemon->control_letters && daemon->control_replay ? 0 : -1;
 }
 
 /* Says where a listener is, with the port that "any free one" became. */
@@ -339,15 +366,27 @@ static int start_control(struct daemon *daemon, struct error *err)
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
     subscriptions_add_routes(daemon->subscriptions, daemon->control);
+    daemon->control_journal =
+        control_journal_new(&(struct control_journal_options){.control = daemon->control,
+                                                              .journal = daemon->journal,
+                                                              .dispatcher = daemon->dispatcher,
+                                                              .metrics = daemon->metrics,
+                                                              .clock = daemon->clock,
+                                                              .config = config_in_force,
+                                                              .config_context = daemon},
+                            err);
+    if (!daemon->control_journal)
+        return -1;
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
-    if (add_journal_routes(daemon, err) < 0)
-        return -1;
+    control_add(daemon->control,
+                &(struct control_route){"POST", "/control/reload", reload_handle, daemon->reload});
     daemon->control_server =
         http_server_start(&(struct http_server_options){.name = "control",
                                                         .host = config->control.host,
                                                         .port = config->control.port,
                                                         .socket_path = config->control.socket_path,
+                                                        .tls = tls_files_of(&config->control.tls),
                                                         .threads = 1,
                                                         .max_body = CONTROL_MAX_BODY,
                                                         .max_connections = CONTROL_CONNECTIONS,
@@ -366,20 +405,19 @@ static int start_webhook_server(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
 
-    daemon->webhook_server = http_server_start(
-        &(struct http_server_options){.name = "webhooks",
-                                      .host = config->listen.host,
-                                      .port = config->listen.port,
-                                      .tls_certificate = config->listen.tls.certificate,
-                                      .tls_key = config->listen.tls.key,
-                                      .threads = config->listen.threads,
-                                      .max_body = config->listen.max_body,
-                                      .clock = daemon->clock,
-                                      .context = daemon->webhook,
-                                      .handle = webhook_handle,
-                                      .refused = webhook_refused,
-                                      .tick = webhook_tick},
-        err);
+    daemon->webhook_server =
+        http_server_start(&(struct http_server_options){.name = "webhooks",
+                                                        .host = config->listen.host,
+                                                        .port = config->listen.port,
+                                                        .tls = tls_files_of(&config->listen.tls),
+                                                        .threads = config->listen.threads,
+                                                        .max_body = config->listen.max_body,
+                                                        .clock = daemon->clock,
+                                                        .context = daemon->webhook,
+                                                        .handle = webhook_handle,
+                                                        .refused = webhook_refused,
+                                                        .tick = webhook_tick},
+                          err);
     if (!daemon->webhook_server)
         return -1;
     log_listener("webhook", config->listen.host, NULL, daemon->webhook_server);
@@ -404,6 +442,20 @@ static int start_listeners(struct daemon *daemon, struct error *err)
     return subscriptions_start(daemon->subscriptions, err);
 }
 
+static int start_reload(struct daemon *daemon, struct error *err)
+{
+    return reload_start(daemon->reload,
+                        &(struct reload_parts){.journal = daemon->journal,
+                                               .dispatcher = daemon->dispatcher,
+                                               .webhook = daemon->webhook,
+                                               .webhook_server = daemon->webhook_server,
+                                               .control = daemon->control,
+                                               .control_server = daemon->control_server,
+                                               .topics = daemon->topics,
+                                               .subscriptions = daemon->subscriptions},
+                        err);
+}
+
 static int start(struct daemon *daemon, struct error *err)
 {
     char labels[64] = "";
@@ -414,7 +466,12 @@ static int start(struct daemon *daemon, struct error *err)
         1);
     if (open_journal(daemon, err) < 0 || start_delivery(daemon, err) < 0)
         return -1;
-    return start_listeners(daemon, err);
+    daemon->reload = reload_new(daemon->config, daemon->metrics, daemon->clock, err);
+    daemon->topics = topic_keeper_start(daemon->config, daemon->metrics, err);
+    if (!daemon->reload || !daemon->topics || start_listeners(daemon, err) < 0)
+        return -1;
+    metrics_on_scrape(daemon->metrics, collect_certificates, daemon);
+    return start_reload(daemon, err);
 }
 
 /* ---- stop ---- */
@@ -423,6 +480,8 @@ static void stop(struct daemon *daemon)
 {
     bool all_settled = true;
 
+    reload_stop(daemon->reload);
+    topic_keeper_stop(daemon->topics);
     subscriptions_stop(daemon->subscriptions);
     if (daemon->webhook)
         webhook_drain(daemon->webhook);
@@ -432,12 +491,12 @@ static void stop(struct daemon *daemon)
     }
     if (daemon->dispatcher)
         all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
-    control_worker_stop(daemon->control_worker);
+    control_journal_stop(daemon->control_journal);
     http_server_free(daemon->control_server);
     control_free(daemon->control);
-    control_letters_free(daemon->control_letters);
-    control_replay_free(daemon->control_replay);
-    control_worker_free(daemon->control_worker);
+    control_journal_free(daemon->control_journal);
+    topic_keeper_free(daemon->topics);
+    reload_free(daemon->reload);
     journal_close(daemon->journal);
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
     http_server_free(daemon->webhook_server);
@@ -451,13 +510,21 @@ static void stop(struct daemon *daemon)
                                  : "events that were answered 503"));
 }
 
-static void wait_for_signal(const sigset_t *signals)
+/* Until one that asks for the end. */
+static void obey_signals(struct daemon *daemon, const sigset_t *signals)
 {
-    int number = 0;
+    for (;;) {
+        int number = 0;
 
-    while (sigwait(signals, &number) != 0)
-        ;
-    log_info("process.stopping", log_str("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+        if (sigwait(signals, &number) != 0)
+            continue;
+        if (number != SIGHUP) {
+            log_info("process.stopping",
+                     log_str("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+            return;
+        }
+        reload_request(daemon->reload);
+    }
 }
 
 int serve(const struct config *config, struct error *err)
@@ -469,16 +536,18 @@ int serve(const struct config *config, struct error *err)
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN); /* TRAPS H19 */
     guard_secrets();
+    raise_descriptor_limit();
     log_info("process.starting", log_str("version", CLOSE_BRIDGE_VERSION),
              log_str("config", config->path),
              log_str("acknowledge",
                      config->journal.acknowledge == ACKNOWLEDGE_JOURNAL ? "journal" : "broker"));
     rc = start(&daemon, err);
     if (rc == 0)
-        wait_for_signal(&signals);
+        obey_signals(&daemon, &signals);
     stop(&daemon);
     if (rc == 0)
         return EX_OK;

@@ -1,6 +1,7 @@
 /*
  * The daemon: starts the parts in the order in which they depend on each other, waits for a signal,
  * and stops them in the opposite order, so that nothing that was accepted is left without a place.
+ * SIGHUP reads the configuration again.
  */
 #ifndef BRIDGE_SERVE_H
 #define BRIDGE_SERVE_H

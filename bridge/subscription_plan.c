@@ -118,16 +118,35 @@ static bool may_activate(const struct subscription_view *view, const struct clos
     return !own->is_active && (view->is_explicit || !was_meant);
 }
 
+/* Another of ours whose key nobody knows, as a replacement leaves it that was cut off before its
+ * key was stored. Nothing that it delivers is accepted, and the pairs that `lost` gets to be set
+ * apart may be its own. */
+static const struct close_subscription *find_lost_beside(const struct subscription_view *view,
+                                                         const struct close_subscription *lost)
+{
+    for (size_t i = 0; i < view->listed.count; i++) {
+        const struct close_subscription *subscription = &view->listed.items[i];
+
+        if (subscription != lost && subscription_view_concerns(view, subscription) &&
+            !has_key(view, subscription->id))
+            return subscription;
+    }
+    return NULL;
+}
+
 /* The key of `lost` is known to nobody: a new subscription takes its place. */
 static struct step replace(const struct subscription_view *view,
                            const struct close_subscription *lost)
 {
     const struct close_subscription *alike = find_alike(view);
+    const struct close_subscription *beside = find_lost_beside(view, lost);
 
     if (!was_asked(view, lost->id))
         return (struct step){.kind = STEP_ASK_KEY, .subscription = lost};
     if (!lost->is_active && !may_activate(view, lost))
         return (struct step){.kind = STEP_NONE};
+    if (beside)
+        return (struct step){.kind = STEP_DELETE, .subscription = beside};
     if (view->listed.count >= CLOSE_SUBSCRIPTIONS_MAX)
         return (struct step){.kind = STEP_DELETE, .subscription = lost};
     if (alike)

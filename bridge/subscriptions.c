@@ -208,6 +208,8 @@ static void sync_scheduled(struct subscriptions *subscriptions, struct account_s
     struct sync_tools tools = subscriptions_tools(subscriptions);
     struct sync_report report;
 
+    if (subscriptions->options.look_at_topics)
+        subscriptions->options.look_at_topics(subscriptions->options.topics_context, NULL);
     sync_account(&tools, account, &state->memory, SYNC_SCHEDULED, &report);
     subscriptions_note(subscriptions, state, &report);
     schedule_next(subscriptions, account, state, report.result == SYNC_FAILED);

@@ -33,6 +33,10 @@ struct subscriptions_options {
                     const unsigned char (*keys)[SIGNATURE_KEY_SIZE], size_t count,
                     struct error *err);
     void *use_keys_context;
+    /* May be NULL. Looks at the topics that events go to: soon, or with `json` now, and appends
+     * what it found, a JSON value (false: nothing was found out in time). */
+    bool (*look_at_topics)(void *context, struct buf *json);
+    void *topics_context;
 };
 
 /* Reads the keys file and hands its keys to the listener. Returns owned (subscriptions_free), NULL

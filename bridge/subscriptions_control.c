@@ -200,6 +200,19 @@ static void append_clock(const struct subscriptions *subscriptions, struct buf *
         buf_printf(json, ",\"clock_skew_seconds\":%.1f", (double)skew_ms / 1000);
 }
 
+/* A sync is for the way of the events as a whole: to the topics, too. */
+static void append_topics(const struct subscriptions *subscriptions, struct buf *json)
+{
+    struct buf topics = {0};
+
+    if (subscriptions->options.look_at_topics &&
+        subscriptions->options.look_at_topics(subscriptions->options.topics_context, &topics)) {
+        buf_append_string(json, ",\"topics\":");
+        buf_append_text(json, buf_text(&topics));
+    }
+    buf_release(&topics);
+}
+
 static void run_request(struct subscriptions *subscriptions, struct subscriptions_request *request)
 {
     bool is_orphan =
@@ -217,6 +230,8 @@ static void run_request(struct subscriptions *subscriptions, struct subscription
         append_clock(subscriptions, &request->answer);
     if (request->is_dry_run)
         buf_append_string(&request->answer, ",\"dry_run\":true");
+    else if (request->kind == REQUEST_SYNC)
+        append_topics(subscriptions, &request->answer);
     buf_append_char(&request->answer, '}');
     request->status = 200;
     subscriptions_show_readiness(subscriptions);

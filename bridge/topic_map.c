@@ -32,7 +32,7 @@ struct pair {
 
 struct router {
     const struct config *config;
-    struct pair *table[TABLE_SIZE];
+    struct pair **table; /* TABLE_SIZE */
     size_t pair_count;
     struct route *routes;          /* entry_count */
     char (*topics)[TOPIC_MAX + 1]; /* entry_count: names made for the event at hand */
@@ -59,7 +59,7 @@ static void free_pair(struct pair *pair)
 
 static void forget_pairs(struct router *router)
 {
-    for (size_t i = 0; i < TABLE_SIZE; i++) {
+    for (size_t i = 0; router->table && i < TABLE_SIZE; i++) {
         free_pair(router->table[i]);
         router->table[i] = NULL;
     }
@@ -73,9 +73,10 @@ struct router *router_new(const struct config *config, struct error *err)
     if (!router)
         goto no_memory;
     router->config = config;
+    router->table = calloc(TABLE_SIZE, sizeof(struct pair *));
     router->routes = calloc(config->entry_count + 1, sizeof(*router->routes));
     router->topics = calloc(config->entry_count + 1, sizeof(*router->topics));
-    if (!router->routes || !router->topics)
+    if (!router->table || !router->routes || !router->topics)
         goto no_memory;
     return router;
 
@@ -90,9 +91,18 @@ void router_free(struct router *router)
     if (!router)
         return;
     forget_pairs(router);
+    free(router->table);
     free(router->routes);
     free(router->topics);
     free(router);
+}
+
+void router_swap(struct router *a, struct router *b)
+{
+    struct router was_a = *a;
+
+    *a = *b;
+    *b = was_a;
 }
 
 const struct config *router_config(const struct router *router)

@@ -45,6 +45,8 @@ bool topic_map_filter_covers(const struct config_entry *entry, const struct conf
 struct router *router_new(const struct config *config, struct error *err);
 void router_free(struct router *router);
 
+/* Each takes the other's map, so that whoever holds a router needs not be told of another one. */
+void router_swap(struct router *a, struct router *b);
 /* The configuration whose map it follows. */
 const struct config *router_config(const struct router *router);
 

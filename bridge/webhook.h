@@ -27,7 +27,7 @@ struct metrics;
 struct webhook; /* opaque: defined in webhook_internal.h */
 
 struct webhook_options {
-    const struct config *config; /* borrowed until webhook_free() or webhook_reconfigure() */
+    const struct config *config; /* a reference of its own is taken */
     unsigned threads;            /* of the server */
     struct metrics *metrics;     /* borrowed, like the rest */
     struct intake *intake;
@@ -58,8 +58,8 @@ int webhook_set_keys(struct webhook *webhook, const char *account,
                      const unsigned char (*keys)[SIGNATURE_KEY_SIZE], size_t key_count,
                      struct error *err);
 
-/* Takes another configuration; the one before may be freed once this has returned 0. Waits for the
- * loops, which must be running (or not yet started). -1: the old one stays. */
+/* Exchanges the configuration, of which it takes a reference, and waits for the loops, which must
+ * be running (or not yet started), to take it over. -1: the old one stays, or a loop hangs. */
 int webhook_reconfigure(struct webhook *webhook, const struct config *config, struct error *err);
 
 /* The JSON of GET /control/refusals. */

@@ -53,7 +53,7 @@ struct webhook_account {
 
 /* What one thread needs of one configuration. */
 struct webhook_state {
-    const struct config *config;
+    const struct config *config; /* a reference */
     struct router *router;
     size_t account_count;
     struct webhook_account accounts[];
@@ -97,7 +97,7 @@ struct webhook {
     struct webhook_worker *workers;
     atomic_bool is_draining;
     pthread_mutex_t lock;
-    const struct config *config;       /* lock: lock */
+    const struct config *config;       /* lock: lock; a reference */
     struct webhook_keys *keys;         /* lock: lock */
     struct webhook_counters *counters; /* lock: lock */
 };

@@ -117,6 +117,7 @@ static void free_state(struct webhook_state *state)
     for (size_t i = 0; i < state->account_count; i++)
         signature_verifier_free(state->accounts[i].verifier);
     router_free(state->router);
+    config_free(state->config);
     free(state);
 }
 
@@ -157,7 +158,7 @@ static struct webhook_state *new_state(struct webhook *webhook, struct error *er
     struct webhook_state *state =
         alloc_zeroed(1, sizeof(*state) + config->account_count * sizeof(state->accounts[0]));
 
-    state->config = config;
+    state->config = config_ref(config);
     state->router = router_new(config, err);
     if (!state->router)
         goto fail;
@@ -292,9 +293,13 @@ int webhook_reconfigure(struct webhook *webhook, const struct config *config, st
     before = webhook->config;
     webhook->config = config;
     rc = offer_states(webhook, err);
-    if (rc != 0)
+    if (rc == 0)
+        config_ref(config);
+    else
         webhook->config = before;
     pthread_mutex_unlock(&webhook->lock);
+    if (rc == 0)
+        config_free(before);
     return rc == 0 ? wait_for_adoption(webhook, err) : rc;
 }
 
@@ -315,7 +320,7 @@ struct webhook *webhook_new(const struct webhook_options *options, struct error 
     int rc = 0;
 
     webhook->options = *options;
-    webhook->config = options->config;
+    webhook->config = config_ref(options->config);
     pthread_mutex_init(&webhook->lock, NULL);
     webhook->refusals = refusals_new(options->clock);
     webhook->duration = metrics_histogram(options->metrics, "webhook_duration_seconds",
@@ -360,6 +365,7 @@ void webhook_free(struct webhook *webhook)
         free_keys(keys);
     }
     free_counters(webhook);
+    config_free(webhook->config);
     free(webhook->workers);
     refusals_free(webhook->refusals);
     pthread_mutex_destroy(&webhook->lock);

@@ -23,6 +23,7 @@ struct kafka_property {
 struct kafka_options {
     struct kafka_property *properties; /* as configured: any property of librdkafka */
     size_t property_count;
+    uint64_t files;             /* another number when a file that a property names was written */
     int64_t message_timeout_ms; /* 0: infinite (the journal owns time); broker mode: below
                                    acknowledge_timeout */
     uint64_t max_message_bytes; /* our default for message.max.bytes: max_body + 64 KiB */

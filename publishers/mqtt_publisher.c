@@ -354,17 +354,18 @@ static bool stop_thread(struct mqtt *mqtt, int64_t timeout_ms)
     return false;
 }
 
-static void destroy(struct publisher *self, int64_t timeout_ms)
+static bool destroy(struct publisher *self, int64_t timeout_ms)
 {
     struct mqtt *mqtt = (struct mqtt *)self;
 
     if (!mqtt)
-        return;
+        return true;
     if (!stop_thread(mqtt, timeout_ms))
-        return; /* it hangs in connect(): its memory goes with the process */
+        return false; /* it hangs in connect(): its memory goes with the process */
     wakeup_release(&mqtt->wakeup);
     free(mqtt);
     mosquitto_lib_cleanup();
+    return true;
 }
 
 static struct publisher *create(const void *options, const struct clock *clock,

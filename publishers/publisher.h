@@ -83,9 +83,13 @@ struct publisher_ops {
     /* Dispatcher thread, when `fd` is readable and at least every 200 ms: reports, rebuilds,
      * timers. May be NULL. */
     void (*serve)(struct publisher *self);
-    /* Says farewell to the broker, waits at most `timeout_ms`. Unsettled records are given up
-     * without a call. NULL-safe. */
-    void (*destroy)(struct publisher *self, int64_t timeout_ms);
+    /*
+     * Says farewell to the broker, waits at most `timeout_ms`. Unsettled records are given up
+     * without a call. False when something hangs that may still read them, or the options: both are
+     * to be left in memory. NULL-safe. On the dispatcher's thread or, with nothing else going on,
+     * on another.
+     */
+    bool (*destroy)(struct publisher *self, int64_t timeout_ms);
 };
 
 /* First member of every implementation's struct. */

@@ -85,6 +85,9 @@ class Bridge:
                                                   "reconnect.backoff.max.ms": 500}
         if mosquitto:
             self.config["publishers"]["mqtt"] = {"url": mosquitto.url, "keepalive": "5s"}
+        self.binary = BINARY
+        self.prefix = []  # a command that becomes the daemon, such as prlimit
+        self.env = {}  # added to the environment of the daemon
         self.process = None
         self.should_run = False
         self.address = None
@@ -104,8 +107,8 @@ class Bridge:
 
     def launch(self):
         """Starts the process and does not wait for it."""
-        self.process = Process("close-bridge", [BINARY, "serve", "-c", self.config_path], self.log_path,
-                               env=SANITIZERS, cwd=self.folder)
+        self.process = Process("close-bridge", [*self.prefix, self.binary, "serve", "-c", self.config_path], self.log_path,
+                               env={**SANITIZERS, **self.env}, cwd=self.folder)
         self.log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self.process.start()
 
@@ -161,7 +164,7 @@ class Bridge:
 
     def run(self, *arguments, env=None, timeout=30):
         """A command of the binary. Returns the CompletedProcess."""
-        return subprocess.run([BINARY, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True,
+        return subprocess.run([self.binary, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True,
                               stdin=subprocess.DEVNULL, timeout=timeout, env={**os.environ, **SANITIZERS, **(env or {})})
 
     # ---- as Close ----
@@ -209,8 +212,13 @@ class Bridge:
 
     # ---- as an operator ----
 
-    def control(self, path, method="GET", body=None, headers=None):
-        return self.request(method, path, body, headers, address=self.control_address)
+    def control(self, path, method="GET", body=None, headers=None, timeout=15):
+        return self.request(method, path, body, headers, address=self.control_address, timeout=timeout)
+
+    def reload(self, **sections):
+        """Lays `sections` over the configuration and has it read again."""
+        self.configure(**sections)
+        return self.control("/control/reload", method="POST", timeout=60)
 
     def metrics(self):
         answer = self.control("/metrics")

@@ -419,7 +419,13 @@ static void values_are_checked(void **state)
          "delivery could be replayed after it was forgotten\n"},
         {BASE "control: {address: '0.0.0.0:8081'}\n",
          "c.yaml:4: control.token: is missing: without it anybody who reaches the address could "
-         "replay and unsubscribe; or use 127.0.0.1 or unix:PATH\n"},
+         "replay and unsubscribe; or set control.tls.client_ca, or use 127.0.0.1 or unix:PATH\n"},
+        {BASE "control:\n  address: 'unix:c.sock'\n  tls: {certificate: c.pem, key: k.pem}\n",
+         "c.yaml:6: control.tls: a socket has no use for it: its file's mode keeps others out\n"},
+        {BASE "control: {tls: {certificate: c.pem, client_key: k.pem}}\n",
+         "c.yaml:4: control.tls.key: is missing\n"
+         "c.yaml:4: control.tls: client_certificate and client_key belong together: one is "
+         "missing\n"},
         {BASE "control: {address: '127.0.0.1:8080'}\n",
          "c.yaml:4: control.address: is the address of the public listener; it needs its own "
          "port\n"},
@@ -551,9 +557,14 @@ static void publishers_are_checked(void **state)
          "record counts only when every in-sync replica has it\n"},
         {KAFKA("linger.ms: {a: b}"),
          "c.yaml:6: publishers.kafka.linger.ms: expected a value, found a mapping\n"},
-        {KAFKA("create_topics: true"),
-         "c.yaml:6: publishers.kafka.create_topics: true cannot be had: this version does not "
-         "create topics; create them, or let the broker do it (auto.create.topics.enable)\n"},
+        {KAFKA("create_topics: perhaps"),
+         "c.yaml:6: publishers.kafka.create_topics: perhaps is neither true, false nor a "
+         "mapping\n"},
+        {KAFKA("create_topics: {partitions: 0, replicas: 3}"),
+         "c.yaml:6: publishers.kafka.create_topics.partitions: 0 is below the least value of 1\n"
+         "c.yaml:6: publishers.kafka.create_topics.replicas: unknown key\n"},
+        {KAFKA("create_topics: {config: [a, b]}"),
+         "c.yaml:6: publishers.kafka.create_topics.config: expected a mapping, found a list\n"},
         {WITH_MQTT("version: 5"), "c.yaml:3: publishers.mqtt.url: is missing\n"},
         {WITH_MQTT("url: 'http://m'"),
          "c.yaml:3: publishers.mqtt.url: http://m is not a URL such as mqtt://host:1883 or "

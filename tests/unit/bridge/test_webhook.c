@@ -123,6 +123,7 @@ static void configure(void)
 {
     static char *created[] = {"created"};
 
+    atomic_init(&T.config.references, 1);
     T.accounts[0] = (struct config_account){
         .name = "main",
         .signature_keys = main_key,
@@ -553,6 +554,7 @@ static void another_configuration_takes_over(void **state)
     (void)state;
     assert_non_null(next);
     *next = T.config;
+    atomic_init(&next->references, 1);
     next->account_count = 1;
     next->listen.health_path = NULL;
     assert_int_equal(webhook_reconfigure(T.webhook, next, &err), 0);
@@ -561,7 +563,8 @@ static void another_configuration_takes_over(void **state)
     post("/webhooks/main", main_key[0], "", LEAD_EVENT, &answer);
     assert_int_equal(answer.status, 200);
     assert_int_equal(webhook_reconfigure(T.webhook, &T.config, &err), 0);
-    free(next); /* nobody looks at it any more */
+    assert_int_equal(atomic_load(&next->references), 1); /* nobody looks at it any more */
+    free(next);
     post("/webhooks/keyless", NULL, "", LEAD_EVENT, &answer);
     assert_int_equal(answer.status, 401);
 }

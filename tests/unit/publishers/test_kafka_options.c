@@ -23,7 +23,8 @@ static void note(void *context, const struct kafka_property *property, const cha
 
 static size_t check(struct kafka_property *properties, size_t count)
 {
-    struct kafka_options options = {properties, count, 0, 9 << 20};
+    struct kafka_options options = {
+        .properties = properties, .property_count = count, .max_message_bytes = 9 << 20};
     int calls = 0;
     size_t mistakes = kafka_options_check(&options, note, &calls);
 
@@ -127,7 +128,8 @@ static void no_message_holds_a_secret(void **state)
 static void a_producer_that_cannot_be_made_says_why(void **state)
 {
     struct kafka_property properties[] = {{"max.in.flight", "10", 1}};
-    struct kafka_options options = {properties, 1, 0, 9 << 20};
+    struct kafka_options options = {
+        .properties = properties, .property_count = 1, .max_message_bytes = 9 << 20};
     struct publisher_events events = {0};
     struct error err = {0};
 
