@@ -105,6 +105,18 @@ static int run_there(const struct options *options, struct control_answer *answe
     return EX_OK;
 }
 
+static void append_path(struct buf *path, const struct options *options)
+{
+    if (options->is_removal)
+        buf_append_string(path, "/control/subscriptions");
+    else
+        buf_printf(path, "/control/sync?dry_run=%s", options->is_dry_run ? "true" : "false");
+    if (options->account) {
+        buf_append_string(path, options->is_removal ? "?account=" : "&account=");
+        cli_control_append_value(path, options->account);
+    }
+}
+
 /* Replicas share no keys file: in broker mode the command does it itself. */
 static int run_where_it_is_done(const struct options *options, const struct config *config,
                                 struct buf *json)
@@ -114,13 +126,7 @@ static int run_where_it_is_done(const struct options *options, const struct conf
     struct buf path = {0};
     int rc;
 
-    buf_printf(&path, "%s?dry_run=%s",
-               options->is_removal ? "/control/subscriptions" : "/control/sync",
-               options->is_dry_run ? "true" : "false");
-    if (options->account) {
-        buf_append_string(&path, "&account=");
-        cli_control_append_value(&path, options->account);
-    }
+    append_path(&path, options);
     if (config->journal.acknowledge == ACKNOWLEDGE_JOURNAL)
         outcome = cli_control_ask(config, options->is_removal ? "DELETE" : "POST",
                                   buf_text(&path).data, ANSWER_MS, &answer);

@@ -429,6 +429,13 @@ def test_what_is_asked_wrongly_is_refused(bridge, subscriber):
     subscriber.start()
     assert bridge.control("/control/sync?dry_run=maybe", "POST").status == 400
     assert bridge.control("/control/sync?account=nobody", "POST").status == 404
+    for method, path in (("POST", "/control/sync?dryrun=true"), ("DELETE", "/control/subscriptions?dry_run=true"),
+                         ("GET", "/control/subscriptions?acount=main")):
+        answer = bridge.control(path, method)
+        assert (answer.status, answer.json["error"]) == (400, "unknown_parameter"), path
+    for method, path in (("POST", "/control/sync?account="), ("DELETE", "/control/subscriptions?account=")):
+        assert bridge.control(path, method).status == 404, "no name is not every account"
+    assert len(subscriber.own) == 1, "what was refused changed nothing"
     assert bridge.control("/control/subscriptions?account=" + "x" * 100, "DELETE").status == 404
     assert bridge.control("/control/sync").status == 405
     off = {"name": "off", "signature_keys": [], "api_key": "k"}
