@@ -12,15 +12,19 @@
 #include <time.h>
 
 #include <curl/curl.h>
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 #include "bridge/base/buf.h"
+#include "bridge/base/clock.h"
 #include "bridge/base/error.h"
-#include "bridge/base/suggest.h"
 #include "bridge/cli.h"
+#include "bridge/cli_sync.h"
 #include "bridge/cli_tls.h"
 #include "bridge/config.h"
+#include "bridge/key_store.h"
 #include "bridge/signature.h"
+#include "bridge/stored_account.h"
 
 enum { MAX_FILE = 64 * 1024 * 1024, MAX_ANSWER = 64 * 1024 };
 
@@ -39,14 +43,14 @@ static const char help[] =
     "usage: close-bridge send [-c FILE] [--account NAME] [--url URL] [--object-type TYPE]\n"
     "                         [--action ACTION] [--lead ID] [--event-id ID] [--body FILE|-]\n"
     "\n"
-    "Makes an event in Close's shape, signs it with the account's first signature key from the\n"
-    "configuration and posts it. The event is marked: its records carry closetest. Without --url "
-    "it goes\n"
-    "to listen.address. --body posts a file, or standard input, instead of an event made here.\n"
+    "Makes an event in Close's shape, signs it and posts it. The event is marked: its records\n"
+    "carry closetest. The key is the account's first in signature_keys, else that of its\n"
+    "subscription. Without --url it goes to listen.address. --body posts a file, or standard\n"
+    "input, instead of an event made here.\n"
     "\n"
     "exit codes: 0 answered 2xx, 65 refused, 66 no such file, 69 no answer or 503, 77 refused "
     "because\n"
-    "of the signature, 78 mistakes in the configuration.\n"
+    "of the signature, 78 mistakes in the configuration, or no key.\n"
     "\n"
     "example: close-bridge send -c close-bridge.yaml --object-type opportunity --action updated\n";
 
@@ -96,15 +100,6 @@ static int read_options(int argc, char **argv, struct send_options *options)
     if (optind < argc)
         return cli_extra_argument("send", argv[optind]);
     return EX_OK;
-}
-
-static const struct config_account *find_account(const struct config *config, const char *name)
-{
-    for (size_t i = 0; i < config->account_count; i++) {
-        if (!name || strcmp(config->accounts[i].name, name) == 0)
-            return &config->accounts[i];
-    }
-    return NULL;
 }
 
 /* An id as Close makes them: a prefix and base62. */
@@ -286,7 +281,8 @@ static int post(const char *url, const char *certificate, const struct buf *body
     return code == CURLE_OK ? exit_code(status) : EX_UNAVAILABLE;
 }
 
-static struct curl_slist *make_headers(const struct config_account *account, const struct buf *body)
+static struct curl_slist *make_headers(const unsigned char key[SIGNATURE_KEY_SIZE],
+                                       const struct buf *body)
 {
     struct curl_slist *headers = NULL;
     char timestamp[24];
@@ -294,8 +290,7 @@ static struct curl_slist *make_headers(const struct config_account *account, con
     char hash[65];
 
     snprintf(timestamp, sizeof(timestamp), "%" PRId64, (int64_t)time(NULL));
-    if (signature_sign(account->signature_keys[0], text_of(timestamp), buf_text(body), hash, NULL) <
-        0)
+    if (signature_sign(key, text_of(timestamp), buf_text(body), hash, NULL) < 0)
         return NULL;
     snprintf(line, sizeof(line), "close-sig-timestamp: %s", timestamp);
     headers = curl_slist_append(headers, line);
@@ -306,25 +301,35 @@ static struct curl_slist *make_headers(const struct config_account *account, con
     return curl_slist_append(headers, "Expect:");
 }
 
-/* The account to sign for; NULL when it was reported. */
-static const struct config_account *choose_account(const struct config *config, const char *name)
+/* The first key that the configuration names, else that of the subscription, as `serve` stored it.
+ * The exit code. */
+static int choose_key(const struct config *config, const struct config_account *account,
+                      unsigned char out_key[SIGNATURE_KEY_SIZE])
 {
-    struct suggestion nearest = {.word = text_of(name)};
-    const struct config_account *account = find_account(config, name);
+    struct error err = {0};
+    struct key_store *store;
+    const struct stored_account *stored;
+    const struct stored_key *own = NULL;
 
-    if (account && account->signature_key_count > 0)
-        return account;
-    assert(config->accounts); /* a configuration has at least one */
-    for (size_t i = 0; !account && i < config->account_count; i++)
-        suggestion_offer(&nearest, config->accounts[i].name);
-    if (account)
-        fprintf(stderr, "close-bridge send: account %s has no signature_keys to sign with\n",
-                account->name);
+    if (account->signature_key_count > 0) {
+        memcpy(out_key, account->signature_keys[0], SIGNATURE_KEY_SIZE);
+        return EX_OK;
+    }
+    store = key_store_open(config->journal.path, KEY_STORE_READ, &clock_system, &err);
+    stored = store ? key_store_find(store, account->name) : NULL;
+    if (stored && stored->subscription_id)
+        own = stored_account_key(stored, stored->subscription_id);
+    if (own)
+        memcpy(out_key, own->key, SIGNATURE_KEY_SIZE);
+    else if (!store)
+        fprintf(stderr, "close-bridge send: %s\n", err.message);
     else
-        fprintf(stderr, "close-bridge send: the configuration has no account %s%s%s%s\n", name,
-                nearest.name ? "; did you mean " : "", nearest.name ? nearest.name : "",
-                nearest.name ? "?" : "");
-    return NULL;
+        fprintf(stderr,
+                "close-bridge send: account %s has no signature_keys to sign with, and no "
+                "subscription: close-bridge sync makes one\n",
+                account->name);
+    key_store_close(store);
+    return own ? EX_OK : EX_CONFIG;
 }
 
 static int make_or_read_body(struct buf *body, const struct send_options *options)
@@ -344,7 +349,9 @@ static int make_or_read_body(struct buf *body, const struct send_options *option
 
 static int send_event(const struct config *config, const struct send_options *options)
 {
-    const struct config_account *account = choose_account(config, options->account);
+    const struct config_account *account =
+        options->account ? cli_find_account("send", config, options->account) : config->accounts;
+    unsigned char key[SIGNATURE_KEY_SIZE];
     struct curl_slist *headers;
     struct buf body = {0};
     char url[512];
@@ -357,15 +364,18 @@ static int send_event(const struct config *config, const struct send_options *op
               stderr);
         return EX_USAGE;
     }
-    rc = make_or_read_body(&body, options);
+    rc = choose_key(config, account, key);
+    if (rc == EX_OK)
+        rc = make_or_read_body(&body, options);
     if (rc == EX_OK) {
         default_url(config, account->name, url, sizeof(url));
-        headers = make_headers(account, &body);
+        headers = make_headers(key, &body);
         rc = !headers       ? EX_SOFTWARE
              : options->url ? post(options->url, NULL, &body, headers)
                             : post(url, config->listen.tls.certificate, &body, headers);
         curl_slist_free_all(headers);
     }
+    OPENSSL_cleanse(key, sizeof(key));
     buf_release(&body);
     return rc;
 }

@@ -471,6 +471,8 @@ def test_commands_ask_the_running_bridge(bridge, subscriber, close_server, comma
     assert json.loads(commands("sync", "--json").stdout)["accounts"][0]["result"] == "unchanged"
     exported = commands("keys", "export", "--account", "main")
     assert (exported.returncode, exported.stdout) == (0, mine.key + "\n")
+    sent = commands("send", "--url", f"http://{bridge.address}/webhooks/main")
+    assert (sent.returncode, sent.stdout) == (0, '200 {"status":"accepted"}\n'), "signed with the subscription's key"
     close_server.fail_next(401)
     failed = commands("sync")
     assert (failed.returncode, "check api_key" in failed.stderr, "failed" in failed.stdout) == (69, True, True)
@@ -478,6 +480,8 @@ def test_commands_ask_the_running_bridge(bridge, subscriber, close_server, comma
     gone = commands("unsubscribe")
     assert (gone.returncode, "main: unsubscribed" in gone.stdout, close_server.own()) == (0, True, [])
     assert commands("keys", "export", "--account", "main").returncode == 69
+    keyless = commands("send", "--url", f"http://{bridge.address}/webhooks/main")
+    assert keyless.returncode == 78 and "close-bridge sync" in keyless.stderr
     bridge.should_run = True
     assert bridge.terminate() == 0
 
