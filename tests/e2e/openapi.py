@@ -1,14 +1,13 @@
-"""Holds answers of the control listener against their description."""
-import pathlib
-
+"""Answers of the control listener are what docs/control.openapi.yaml says of them."""
 import jsonschema
 import yaml
 
-DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "control.openapi.yaml"
+from tests.e2e.bridge import ROOT
+
+OPENAPI = yaml.safe_load((ROOT / "docs" / "control.openapi.yaml").read_text())
 
 
 def check_against_openapi(name, document):
-    """The answer is what docs/control.openapi.yaml says of it."""
-    openapi = yaml.safe_load(DOCUMENT.read_text())
-    resolver = jsonschema.RefResolver("", openapi)
-    jsonschema.Draft202012Validator(openapi["components"]["schemas"][name], resolver=resolver).validate(document)
+    """`name` of a schema of the components."""
+    resolver = jsonschema.RefResolver("", OPENAPI)
+    jsonschema.Draft202012Validator(OPENAPI["components"]["schemas"][name], resolver=resolver).validate(document)

@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.close_client import HOOK
 from tests.e2e.openapi import check_against_openapi
 from tests.e2e.subscriber import PAIRS, Subscriber
-from tests.peers.certificate import self_signed
+from tests.peers.certificates import Authority
 from tests.peers.process import wait_until
 
 WRITES = ("POST", "PUT", "DELETE")
@@ -363,7 +363,7 @@ def test_a_key_that_cannot_be_stored_takes_its_subscription_back(bridge, subscri
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_trusted(bridge, make_close_server, tmp_path, topic):
-    close = make_close_server(certificate=self_signed(tmp_path))
+    close = make_close_server(certificate=Authority(tmp_path).sign("close"))
     subscriber = Subscriber(bridge, close, topic, sync="manual").start()
     failed = subscriber.sync()
     assert failed["result"] == "failed" and "certificate" in failed["error"] and "not trusted" in failed["error"], failed

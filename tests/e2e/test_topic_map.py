@@ -1,14 +1,13 @@
 """The topic map: what it says it does, it does: DESIGN section 4, docs/topic-map.md."""
 import json
-import pathlib
 
 import msgpack
 import yaml
 
+from tests.e2e.bridge import ROOT
 from tests.e2e.openapi import check_against_openapi
 from tests.peers.close_simulator import catalog
 
-DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 DEAD_REASON = "closebridge_reason"
 
 
@@ -117,7 +116,7 @@ def test_a_filtered_entry_beside_one_that_takes_everything(kafka, mosquitto, mak
 
 def test_custom_activities_only_once_published(kafka, bridge):
     """The example of docs/topic-map.md, as it stands there."""
-    blocks = (DOCS / "topic-map.md").read_text().split("```yaml\n")[1:]
+    blocks = (ROOT / "docs" / "topic-map.md").read_text().split("```yaml\n")[1:]
     [example] = [code for code in (block.split("```")[0] for block in blocks) if "published" in code]
     settings = yaml.safe_load(example)
     bridge.start(**settings)
