@@ -158,7 +158,7 @@ static bool fits_inside(const struct store *store, uint64_t need, uint64_t spare
     uint64_t margin = store->step / 2;
 
     return inside >= 2 * need + margin + spare &&
-           (room_ahead(store) >= need + margin / 4 || inside >= store->high_water / 2);
+           (room_ahead(store) >= need + margin / 4 + spare || inside >= store->high_water / 2);
 }
 
 enum store_room store_room_for_events(struct store *store, uint64_t need, uint64_t spare,
@@ -186,5 +186,5 @@ bool store_has_room_for_letters(struct store *store, uint64_t need, int64_t now_
 
 bool store_has_room_for_dead(const struct store *store, uint64_t need)
 {
-    return store->dead_used + need <= store->max_size / 4;
+    return store->dead_used + need <= store->max_size / STORE_DEAD_SHARE;
 }

@@ -1,6 +1,7 @@
 #include "bridge/serve.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +16,12 @@
 #include "bridge/base/log.h"
 #include "bridge/config.h"
 #include "bridge/control.h"
+#include "bridge/control_journal.h"
 #include "bridge/delivery.h"
 #include "bridge/dispatcher.h"
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
+#include "bridge/journal_guard.h"
 #include "bridge/metrics.h"
 #include "bridge/reload.h"
 #include "bridge/subscriptions.h"
@@ -45,11 +48,13 @@ struct daemon {
     const struct clock *clock;
     struct metrics *metrics;
     struct journal *journal; /* NULL in broker mode */
+    atomic_bool is_damaged;  /* its file is */
     struct dispatcher *dispatcher;
     struct webhook *webhook;
     struct subscriptions *subscriptions;
     struct http_server *webhook_server;
     struct control *control;
+    struct control_journal *control_journal;
     struct http_server *control_server;
     struct reload *reload;
     struct topic_keeper *topics;
@@ -144,6 +149,10 @@ static void collect(void *context)
               (uint64_t)numbers.dedupe_window_s);
     set_gauge(daemon, "journal_dead_letters", "Dead letters kept in the journal.",
               numbers.dead_count);
+    set_gauge(daemon, "dead_letters_bytes", "Space in use by dead letters.", numbers.dead_bytes);
+    set_gauge(daemon, "dead_letters_max_bytes",
+              "Space that dead letters may use: with more, their publisher stops.",
+              numbers.dead_max_bytes);
     metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_conflicts_total",
                            "Events with the id and date of another one, but other bytes.", ""),
                (int64_t)numbers.conflicts);
@@ -189,6 +198,17 @@ static void guard_secrets(void)
                                                       "of its own"));
 }
 
+/* The usual soft limit of 1024 is for programs that call select(), which nothing here does. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static void visit_cursor(void *context, const char *publisher, uint64_t seq)
 {
     struct daemon *daemon = context;
@@ -209,6 +229,17 @@ static void visit_cursor(void *context, const char *publisher, uint64_t seq)
              log_str("action", "it is not configured any more; its events are kept for it"));
 }
 
+/* Whoever supervises the process starts it again, and the start salvages the journal. */
+static void end_damaged(void *context)
+{
+    struct daemon *daemon = context;
+
+    atomic_store(&daemon->is_damaged, true);
+    log_error("journal.damaged", log_str("path", daemon->config->journal.path),
+              log_str("action", "the bridge ends: its next start salvages what is sound"));
+    kill(getpid(), SIGTERM);
+}
+
 static int open_journal(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
@@ -216,11 +247,21 @@ static int open_journal(struct daemon *daemon, struct error *err)
                                       .max_size = config->journal.max_size,
                                       .retention_ms = config->journal.retention_ms,
                                       .dedupe_window_ms = config->journal.dedupe_window_ms,
-                                      .dedupe_max = config->journal.dedupe_max};
+                                      .dedupe_max = config->journal.dedupe_max,
+                                      .on_damaged = end_damaged,
+                                      .on_damaged_context = daemon};
+    enum guard_result guarded;
+    struct error doubt;
 
     if (config->journal.acknowledge != ACKNOWLEDGE_JOURNAL)
         return 0;
+    guarded = journal_guard(options.path, false, err);
+    if (guarded == GUARD_FAILED)
+        return -1;
     daemon->journal = journal_open(&options, daemon->clock, err);
+    if (!daemon->journal && guarded == GUARD_PASSED &&
+        journal_guard(options.path, true, &doubt) == GUARD_SALVAGED)
+        daemon->journal = journal_open(&options, daemon->clock, err);
     if (!daemon->journal)
         return -1;
     metrics_on_scrape(daemon->metrics, collect, daemon);
@@ -293,6 +334,14 @@ static struct http_tls_files tls_files_of(const struct config_tls *tls)
     return (struct http_tls_files){tls->certificate, tls->key, tls->client_ca};
 }
 
+/* With a reference. */
+static const struct config *config_in_force(void *context)
+{
+    const struct daemon *daemon = context;
+
+    return reload_config(daemon->reload);
+}
+
 static void get_topic_map(void *context, struct http_request *request)
 {
     struct daemon *daemon = context;
@@ -332,6 +381,17 @@ static int start_control(struct daemon *daemon, struct error *err)
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
     subscriptions_add_routes(daemon->subscriptions, daemon->control);
+    daemon->control_journal =
+        control_journal_new(&(struct control_journal_options){.control = daemon->control,
+                                                              .journal = daemon->journal,
+                                                              .dispatcher = daemon->dispatcher,
+                                                              .metrics = daemon->metrics,
+                                                              .clock = daemon->clock,
+                                                              .config = config_in_force,
+                                                              .config_context = daemon},
+                            err);
+    if (!daemon->control_journal)
+        return -1;
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
     control_add(daemon->control,
@@ -446,8 +506,10 @@ static void stop(struct daemon *daemon)
     }
     if (daemon->dispatcher)
         all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
+    control_journal_stop(daemon->control_journal);
     http_server_free(daemon->control_server);
     control_free(daemon->control);
+    control_journal_free(daemon->control_journal);
     topic_keeper_free(daemon->topics);
     reload_free(daemon->reload);
     journal_close(daemon->journal);
@@ -493,6 +555,7 @@ int serve(const struct config *config, struct error *err)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN); /* TRAPS H19 */
     guard_secrets();
+    raise_descriptor_limit();
     log_info("process.starting", log_str("version", CLOSE_BRIDGE_VERSION),
              log_str("config", config->path),
              log_str("acknowledge",
@@ -501,6 +564,10 @@ int serve(const struct config *config, struct error *err)
     if (rc == 0)
         obey_signals(&daemon, &signals);
     stop(&daemon);
+    if (rc == 0 && atomic_load(&daemon.is_damaged)) {
+        error_set(err, ERROR_TRANSIENT, "the file of the journal is damaged");
+        return EX_IOERR;
+    }
     if (rc == 0)
         return EX_OK;
     return err->kind == ERROR_CONFIG ? EX_CONFIG : EX_UNAVAILABLE;
