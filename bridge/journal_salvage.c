@@ -53,13 +53,31 @@ static bool has_journal(const char *path)
 
 /* ---- the file as a source ---- */
 
+enum { AHEAD = 8 * 1024 * 1024 };
+
+struct file {
+    int fd;
+    uint64_t asked_for; /* the disk was asked to read up to there */
+};
+
+/* A tree lies in the file in about its order: the disk reads on while we look at what came. Without
+ * this a cold file of small reads takes twice as long. */
+static void read_on(struct file *file, uint64_t offset)
+{
+    if (offset + AHEAD <= file->asked_for || offset > file->asked_for + AHEAD)
+        return;
+    posix_fadvise(file->fd, (off_t)file->asked_for, 2 * AHEAD, POSIX_FADV_WILLNEED);
+    file->asked_for += 2 * AHEAD;
+}
+
 static bool read_file(void *context, uint64_t offset, void *to, size_t size)
 {
-    const int *fd = context;
+    struct file *file = context;
     char *at = to;
 
+    read_on(file, offset);
     while (size > 0) {
-        ssize_t n = pread(*fd, at, size, (off_t)offset);
+        ssize_t n = pread(file->fd, at, size, (off_t)offset);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -72,16 +90,17 @@ static bool read_file(void *context, uint64_t offset, void *to, size_t size)
     return true;
 }
 
-/* The caller closes `*out_fd` when it is not -1. */
-static int open_source(const struct store *store, int *out_fd, struct image_source *out_source,
-                       struct error *err)
+/* The caller closes `file->fd` when it is not -1. */
+static int open_source(const struct store *store, struct file *file,
+                       struct image_source *out_source, struct error *err)
 {
     struct stat st;
 
-    *out_fd = openat(store->dir_fd, data_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (*out_fd < 0 || fstat(*out_fd, &st) < 0)
+    *file =
+        (struct file){.fd = openat(store->dir_fd, data_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)};
+    if (file->fd < 0 || fstat(file->fd, &st) < 0)
         return system_error(store, "cannot open data.mdb", err);
-    *out_source = (struct image_source){out_fd, (uint64_t)st.st_size, read_file};
+    *out_source = (struct image_source){file, (uint64_t)st.st_size, read_file};
     return 0;
 }
 
@@ -158,8 +177,8 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
     struct image_rows rows = checked_rows(reads_all);
     struct image_source source;
     struct image image = {.problems = 0};
-    int fd;
-    int rc = open_source(store, &fd, &source, err);
+    struct file file;
+    int rc = open_source(store, &file, &source, err);
 
     if (rc == 0)
         rc = image_read(&image, &source, &rows, err);
@@ -172,8 +191,8 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
         memcpy(report->entries, image.entries, sizeof(report->entries));
     }
     image_release(&image);
-    if (fd >= 0)
-        close(fd);
+    if (file.fd >= 0)
+        close(file.fd);
     return rc;
 }
 
@@ -182,14 +201,14 @@ bool store_is_damaged(const struct store *store)
     struct image_rows rows = checked_rows(false);
     struct image image = {.problems = 0};
     struct image_source source;
-    int fd;
-    bool is_damaged = open_source(store, &fd, &source, NULL) == 0 &&
+    struct file file;
+    bool is_damaged = open_source(store, &file, &source, NULL) == 0 &&
                       image_read(&image, &source, &rows, NULL) == 0 && !image_is_sound(&image) &&
                       image.unreadable == 0;
 
     image_release(&image);
-    if (fd >= 0)
-        close(fd);
+    if (file.fd >= 0)
+        close(file.fd);
     return is_damaged;
 }
 
@@ -330,8 +349,8 @@ static int salvage(const struct store *store, const struct clock *clock,
     struct image_rows rows = checked_rows(false);
     struct image_source source;
     struct image image = {.problems = 0};
-    int fd;
-    int rc = open_source(store, &fd, &source, err);
+    struct file file;
+    int rc = open_source(store, &file, &source, err);
 
     if (rc == 0)
         rc = image_read(&image, &source, &rows, err);
@@ -343,8 +362,8 @@ static int salvage(const struct store *store, const struct clock *clock,
     else if (rc == 0)
         rc = salvage_image(store, &image, clock, report, err);
     image_release(&image);
-    if (fd >= 0)
-        close(fd);
+    if (file.fd >= 0)
+        close(file.fd);
     return rc;
 }
 
