@@ -7,6 +7,7 @@
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
  *   journal_letters.c parked records and dead letters: writing them
  *   journal_letters_read.c  ... and reading them
+ *   journal_chunks.c  how events lie in the store
  *   journal_reader.c  reading events
  *   journal_search.c  what people look for: events, letters, duplicates
  *   journal_records.c what the stored values look like
@@ -36,7 +37,7 @@ enum {
 /* State that is true only when the commit under way succeeds. */
 struct progress {
     struct journal_state state;
-    uint64_t head_seq;      /* oldest event kept; next_seq without any */
+    uint64_t head_seq;      /* last event of the oldest chunk kept; next_seq without any */
     uint32_t head_age_s;    /* its age by the journal's clock, when it is known */
     uint64_t marks_trimmed; /* forgotten marks that are off the disk */
 };
