@@ -46,7 +46,7 @@ struct http_server_options {
     unsigned threads;
     uint64_t max_body;
     size_t max_head;                      /* 0: 32 KiB */
-    unsigned max_connections;             /* 0: 4096 */
+    unsigned max_connections;             /* 0: 4096, or fewer where descriptors are scarce */
     unsigned max_connections_per_address; /* 0: no limit of its own; an IPv6 /64 is one address */
     size_t
         max_buffered; /* bytes of unfinished requests in all; 0: 512 MiB. Over it the largest go */

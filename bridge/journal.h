@@ -43,6 +43,11 @@ struct journal_options {
     int64_t retention_ms;
     int64_t dedupe_window_ms;
     uint32_t dedupe_max;
+    /* May be NULL. Called once, on the writer's thread, when the file turns out to be damaged: from
+     * then on nothing is stored any more, and the process should end, to salvage it at its start.
+     */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
 };
 
 /*
@@ -153,6 +158,14 @@ void journal_reader_close(struct journal_reader *reader);
  */
 int journal_read(struct journal_reader *reader, uint64_t from_seq, size_t max_count,
                  size_t max_bytes, struct event **out_events, struct error *err);
+
+/*
+ * The number of the first event that was received at `received_ms` or later, one after the newest
+ * when all are older. Numbers follow the time of receipt but for what lies between two threads, or
+ * a clock that was set back: look from some time before.
+ */
+int journal_find(struct journal_reader *reader, int64_t received_ms, uint64_t *out_seq,
+                 struct error *err);
 
 /* A parked record or a dead letter. */
 struct letter {

@@ -9,6 +9,7 @@
  *   journal_letters_read.c  ... and reading them
  *   journal_chunks.c  how events lie in the store
  *   journal_reader.c  reading events
+ *   journal_find.c    finding events by time
  *   journal_search.c  what people look for: events, letters, duplicates
  *   journal_records.c what the stored values look like
  */
@@ -112,6 +113,9 @@ struct journal {
     void (*on_stored)(void *context, struct event *const *events, size_t count);
     void *on_stored_context;
 
+    bool is_damaged; /* found when it could not be opened again */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
     bool is_broken; /* the last commit or opening failed: recover before anything else */
     bool is_disk_full;
     int64_t squeezed_until_ms; /* LMDB said full: no events until then, monotonic */

@@ -329,15 +329,17 @@ static struct outgoing *new_outgoing(struct lane *lane, struct event *event, con
     return outgoing;
 }
 
-struct outgoing *lane_prepare(struct lane *lane, struct event *event,
-                              const struct config_target *target, const char *topic)
+static struct outgoing *prepare(struct lane *lane, struct event *event,
+                                const struct config_target *target, const char *topic,
+                                bool is_replay)
 {
     struct outgoing *outgoing = new_outgoing(lane, event, topic ? topic : target->topic_source);
     struct record *record = &outgoing->record;
 
+    record->is_replay = is_replay;
     record->format = target->format;
     record->qos = target->qos;
-    record->retain = target->retain;
+    record->retain = target->retain && !is_replay;
     if (!topic) {
         refuse(outgoing, "bad_topic");
         return outgoing;
@@ -348,6 +350,18 @@ struct outgoing *lane_prepare(struct lane *lane, struct event *event,
     make_key(outgoing, target);
     make_value(outgoing, target);
     return outgoing;
+}
+
+struct outgoing *lane_prepare(struct lane *lane, struct event *event,
+                              const struct config_target *target, const char *topic)
+{
+    return prepare(lane, event, target, topic, false);
+}
+
+struct outgoing *lane_prepare_replay(struct lane *lane, struct event *event,
+                                     const struct config_target *target, const char *topic)
+{
+    return prepare(lane, event, target, topic, true);
 }
 
 /* Applies each policy to what the one before left. */

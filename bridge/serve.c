@@ -1,6 +1,7 @@
 #include "bridge/serve.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ struct daemon {
     const struct clock *clock;
     struct metrics *metrics;
     struct journal *journal; /* NULL in broker mode */
+    atomic_bool is_damaged;  /* its file is */
     struct dispatcher *dispatcher;
     struct webhook *webhook;
     struct subscriptions *subscriptions;
@@ -196,6 +198,17 @@ static void guard_secrets(void)
                                                       "of its own"));
 }
 
+/* The usual soft limit of 1024 is for programs that call select(), which nothing here does. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static void visit_cursor(void *context, const char *publisher, uint64_t seq)
 {
     struct daemon *daemon = context;
@@ -216,6 +229,17 @@ static void visit_cursor(void *context, const char *publisher, uint64_t seq)
              log_str("action", "it is not configured any more; its events are kept for it"));
 }
 
+/* Whoever supervises the process starts it again, and the start salvages the journal. */
+static void end_damaged(void *context)
+{
+    struct daemon *daemon = context;
+
+    atomic_store(&daemon->is_damaged, true);
+    log_error("journal.damaged", log_str("path", daemon->config->journal.path),
+              log_str("action", "the bridge ends: its next start salvages what is sound"));
+    kill(getpid(), SIGTERM);
+}
+
 static int open_journal(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
@@ -223,7 +247,9 @@ static int open_journal(struct daemon *daemon, struct error *err)
                                       .max_size = config->journal.max_size,
                                       .retention_ms = config->journal.retention_ms,
                                       .dedupe_window_ms = config->journal.dedupe_window_ms,
-                                      .dedupe_max = config->journal.dedupe_max};
+                                      .dedupe_max = config->journal.dedupe_max,
+                                      .on_damaged = end_damaged,
+                                      .on_damaged_context = daemon};
     enum guard_result guarded;
     struct error doubt;
 
@@ -529,6 +555,7 @@ int serve(const struct config *config, struct error *err)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN); /* TRAPS H19 */
     guard_secrets();
+    raise_descriptor_limit();
     log_info("process.starting", log_str("version", CLOSE_BRIDGE_VERSION),
              log_str("config", config->path),
              log_str("acknowledge",
@@ -537,6 +564,10 @@ int serve(const struct config *config, struct error *err)
     if (rc == 0)
         obey_signals(&daemon, &signals);
     stop(&daemon);
+    if (rc == 0 && atomic_load(&daemon.is_damaged)) {
+        error_set(err, ERROR_TRANSIENT, "the file of the journal is damaged");
+        return EX_IOERR;
+    }
     if (rc == 0)
         return EX_OK;
     return err->kind == ERROR_CONFIG ? EX_CONFIG : EX_UNAVAILABLE;

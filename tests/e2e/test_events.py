@@ -1,12 +1,14 @@
 """Where is my event? GET /control/events answers for each publisher (DESIGN section 7)."""
 import time
 
-from tests.peers.process import wait_until
+from tests.e2e.openapi import check_against_openapi
+from tests.peers.process import free_port, wait_until
 
 
 def events(bridge, query=""):
     answer = bridge.control("/control/events" + query)
     assert answer.status == 200, answer
+    check_against_openapi("Events", answer.json)
     return answer.json["events"]
 
 
@@ -136,3 +138,28 @@ def test_without_a_journal_there_are_none(kafka, make_bridge, topic):
                                       topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
     answer = bridge.control("/control/events")
     assert (answer.status, answer.json["error"]) == (409, "no_journal")
+
+
+def test_the_command_asks_the_bridge_and_reads_the_journal_when_none_runs(kafka, bridge, topic):
+    bridge.start(control={"address": f"127.0.0.1:{free_port()}"},
+                 topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
+    run = lambda *arguments: bridge.run("events", "-c", bridge.config_path, *arguments)
+    assert run().stdout == "no such event is in the journal\n"
+    event, other = bridge.event("lead"), bridge.event("contact")
+    for sent in (event, event, other):
+        assert bridge.post_signed(sent).status == 200
+    wait_state(bridge, other, "delivered")
+    record, = [record for record in kafka.read(topic, count=2) if record.event_id == event["id"]]
+    shown = run("--id", event["id"])
+    assert shown.returncode == 0
+    first, at_kafka, place = shown.stdout.splitlines()
+    assert f"lead.created {event['id']} of main {event['lead_id']}, duplicates 1" in first
+    assert at_kafka.split() == ["kafka", "delivered"]
+    assert place.split()[:6] == ["delivered", topic, "partition", str(record.partition), "offset", f"{record.offset},"]
+    for query in (("--type", "contact"), ("--lead", other["lead_id"], "--since", "1h", "--limit", "1")):
+        assert other["id"] in run(*query).stdout and event["id"] not in run(*query).stdout
+    assert other["id"] in run("--json").stdout
+    for wrong in (("--since", "yesterday"), ("--limit", "0"), ("ev_1",), ("--ids", "1")):
+        assert run(*wrong).returncode == 64, wrong
+    bridge.terminate()
+    assert [line.split() for line in run("--id", event["id"]).stdout.splitlines()[1:]] == [["kafka", "delivered"]]

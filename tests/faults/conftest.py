@@ -2,18 +2,27 @@
 import itertools
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
+import zlib
 
 import pytest
 
-from tests.e2e.conftest import kafka, kafka_session, make_bridge, mosquitto, own_kafka, topic  # noqa: F401
+from tests.e2e.conftest import kafka, kafka_session, make_bridge, mosquitto, own_kafka  # noqa: F401
 from tests.e2e.conftest import pytest_runtest_makereport  # noqa: F401
 from tests.faults.checker import Ledger
 from tests.faults.readers import Collector, Tap
 from tests.faults.sender import Sender
 from tests.peers.mock_kafka import MockKafka
+
+
+@pytest.fixture
+def topic(request):
+    """A name of this test, for its topics on the broker that all tests share."""
+    name = request.node.name
+    return "t-" + re.sub(r"[^A-Za-z0-9-]+", "-", name)[:40] + f"-{zlib.crc32(name.encode()):08x}"
 
 
 @pytest.fixture
