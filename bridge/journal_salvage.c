@@ -196,7 +196,7 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
 
 bool store_is_damaged(const struct store *store)
 {
-    struct image_rows rows = checked_rows(false);
+    struct image_rows rows = checked_rows(false, NULL);
     struct image image = {.problems = 0};
     struct image_source source;
     int fd;
