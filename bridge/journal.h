@@ -276,7 +276,7 @@ unsigned journal_duplicates(struct journal *journal, struct event *event);
 
 struct journal_numbers {
     uint64_t tail;           /* seq of the newest durable event */
-    uint64_t head;           /* seq of the last event of the oldest chunk kept (64 KiB or one event) */
+    uint64_t head;           /* seq of the oldest event kept */
     uint64_t bytes;          /* pages in use */
     uint64_t max_bytes;      /* max_size */
     uint64_t dead_count;     /* dead letters kept */

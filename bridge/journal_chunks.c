@@ -86,3 +86,13 @@ size_t chunk_split(struct text value, uint64_t last, struct chunk_record out[CHU
     }
     return count;
 }
+
+uint64_t chunk_first(struct text value, uint64_t last)
+{
+    const char *end = value.data + value.size;
+    const char *first = find_record(value.data, end, last);
+    uint64_t seq = last;
+
+    record_size(first, (size_t)(end - first), last, &seq);
+    return seq;
+}

@@ -38,4 +38,7 @@ size_t chunk_fill(struct event *const *events, size_t count, size_t *out_bytes);
  */
 size_t chunk_split(struct text value, uint64_t last, struct chunk_record out[CHUNK_RECORDS]);
 
+/* The number of the first of them. */
+uint64_t chunk_first(struct text value, uint64_t last);
+
 #endif

@@ -174,7 +174,7 @@ static int append_chunk(struct journal *journal, MDB_txn *txn, struct event *con
         at += events[i]->record->size;
     }
     if (next->head_seq == first) {
-        next->head_seq = last;
+        next->head_last = last;
         next->head_age_s = next->state.age_s;
     }
     next->state.next_seq = last + 1;
@@ -244,26 +244,20 @@ static int append_all(struct journal *journal, MDB_txn *txn, const struct batch 
 
 /* ---- retention ---- */
 
-/* Of a chunk: its events came in one commit. */
-static uint32_t age_in_record(const MDB_val *value)
-{
-    struct event_record head;
-
-    if (value->mv_size < sizeof(head))
-        return 0; /* damaged: as old as can be */
-    memcpy(&head, value->mv_data, sizeof(head));
-    return head.magic == EVENT_MAGIC ? head.journal_age : 0;
-}
-
 static bool space_is_needed(const struct journal *journal)
 {
     return journal->is_disk_full ||
            journal->store.used / SPACE_PERCENT > journal->store.max_size / 100;
 }
 
-static bool may_delete(const struct journal *journal, uint64_t seq, uint32_t age_s, uint32_t now_s)
+/* Whether the oldest chunk may go. */
+static bool may_delete(const struct journal *journal, const struct progress *progress,
+                       uint32_t now_s)
 {
-    if (seq > cursors_minimum(journal) || seq >= journal->next.state.next_seq)
+    uint32_t age_s = progress->head_age_s;
+
+    if (progress->head_last > cursors_minimum(journal) ||
+        progress->head_last >= progress->state.next_seq)
         return false;
     return space_is_needed(journal) ||
            (now_s >= age_s && now_s - age_s >= atomic_load(&journal->retention_s));
@@ -271,8 +265,7 @@ static bool may_delete(const struct journal *journal, uint64_t seq, uint32_t age
 
 bool retention_is_due(struct journal *journal)
 {
-    return may_delete(journal, journal->durable.head_seq, journal->durable.head_age_s,
-                      journal_age_s(journal));
+    return may_delete(journal, &journal->durable, journal_age_s(journal));
 }
 
 /* Deletes from the head what is settled for everybody and old, or in the way. */
@@ -289,10 +282,8 @@ static int delete_delivered(struct journal *journal, MDB_txn *txn, size_t at_mos
     /* after a deletion the cursor stands on what came next, and MDB_NEXT gives just that */
     for (size_t i = 0; (rc = mdb_cursor_get(rows, &key, &value, i ? MDB_NEXT : MDB_FIRST)) == 0;
          i++) {
-        memcpy(&next->head_seq, key.mv_data, sizeof(next->head_seq));
-        next->head_age_s = age_in_record(&value);
-        if (i >= at_most ||
-            !may_delete(journal, next->head_seq, next->head_age_s, next->state.age_s))
+        progress_set_head(next, &key, &value);
+        if (i >= at_most || !may_delete(journal, next, next->state.age_s))
             break;
         rc = mdb_cursor_del(rows, 0);
         if (rc != 0)
@@ -302,7 +293,7 @@ static int delete_delivered(struct journal *journal, MDB_txn *txn, size_t at_mos
     }
     mdb_cursor_close(rows);
     if (rc == MDB_NOTFOUND) {
-        next->head_seq = next->state.next_seq;
+        progress_set_head(next, NULL, NULL);
         rc = 0;
     }
     return rc;
@@ -347,8 +338,7 @@ static int apply_retention(struct journal *journal, MDB_txn *txn, const struct b
 
     if (at_most < RETENTION_STEP)
         at_most = RETENTION_STEP;
-    if (may_delete(journal, journal->next.head_seq, journal->next.head_age_s,
-                   journal->next.state.age_s))
+    if (may_delete(journal, &journal->next, journal->next.state.age_s))
         rc = delete_delivered(journal, txn, at_most);
     return rc == 0 ? trim_marks(journal, txn) : rc;
 }
