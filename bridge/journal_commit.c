@@ -215,7 +215,6 @@ static int put_marks(struct journal *journal, MDB_txn *txn, const struct batch *
     uint64_t number = journal->next.state.next_batch;
     MDB_val key = number_val(&number);
     MDB_val value = {sizeof(struct marks_head) + batch->mark_count * MARK_SIZE, NULL};
-    char *at;
     int rc;
 
     if (batch->mark_count == 0)
@@ -223,11 +222,8 @@ static int put_marks(struct journal *journal, MDB_txn *txn, const struct batch *
     rc = mdb_put(txn, journal->store.db[STORE_MARKS], &key, &value, MDB_APPEND | MDB_RESERVE);
     if (rc != 0)
         return rc;
-    at = (char *)value.mv_data + sizeof(struct marks_head);
-    for (size_t i = 0; i < batch->mark_count; i++, at += MARK_SIZE) {
-        memcpy(at, batch->marks[i].identity, DEDUPE_IDENTITY_SIZE);
-        memcpy(at + DEDUPE_IDENTITY_SIZE, &batch->marks[i].content, 8);
-    }
+    for (uint32_t i = 0; i < batch->mark_count; i++)
+        marks_put(value.mv_data, i, &batch->marks[i]);
     marks_seal(value.mv_data, batch->marks[0].age_s, (uint32_t)batch->mark_count);
     journal->next.state.next_batch++;
     return 0;

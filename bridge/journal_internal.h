@@ -10,6 +10,7 @@
  *   journal_chunks.c  how events lie in the store
  *   journal_reader.c  reading events
  *   journal_find.c    finding events by time
+ *   journal_conflict.c  the same id and date with other bytes
  *   journal_search.c  what people look for: events, letters, duplicates
  *   journal_records.c what the stored values look like
  */
@@ -135,6 +136,8 @@ struct journal {
     _Atomic int64_t window_s;
     _Atomic(const char *) trouble; /* NULL: events are accepted */
     _Atomic uint64_t conflicts;
+    _Atomic uint64_t respelled;
+    _Atomic uint64_t trusted;
     _Atomic uint64_t damaged;
 };
 
@@ -228,6 +231,13 @@ uint64_t letters_cost(const struct store *store, const struct note *note);
 /* ---- journal_search.c ---- */
 
 void duplicates_add(struct duplicates *duplicates, const unsigned char *identity);
+
+/* ---- journal_conflict.c ---- */
+
+/* Whether an event that dedupe_find() calls DEDUPE_CONFLICT is one after all, or a duplicate. The
+ * writer's thread, outside of a transaction. */
+enum dedupe_verdict conflict_look_closer(struct journal *journal, const struct batch *batch,
+                                         const struct event *event, const struct dedupe_mark *mark);
 
 /* ---- journal_writer.c ---- */
 

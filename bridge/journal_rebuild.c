@@ -114,7 +114,7 @@ static int mark_event(struct rebuild *rebuild, struct event *event)
 {
     const struct plan *plan = rebuild->plan;
     struct marks_buffer *marks = &rebuild->marks;
-    char *at;
+    struct dedupe_mark mark;
     int rc = 0;
 
     if (!plan->has_secret || event->record->journal_age < plan->marked_until_s)
@@ -123,9 +123,10 @@ static int mark_event(struct rebuild *rebuild, struct event *event)
         rc = flush_marks(rebuild);
     identity_set(plan->secret.secret, event);
     marks->age_s = event->record->journal_age;
-    at = marks->bytes + sizeof(struct marks_head) + (size_t)marks->count++ * MARK_SIZE;
-    memcpy(at, event->identity, DEDUPE_IDENTITY_SIZE);
-    memcpy(at + DEDUPE_IDENTITY_SIZE, &event->content, sizeof(event->content));
+    mark.content = event->content;
+    mark.place = (uint32_t)event->record->seq;
+    memcpy(mark.identity, event->identity, sizeof(mark.identity));
+    marks_put(marks->bytes, marks->count++, &mark);
     return rc;
 }
 
