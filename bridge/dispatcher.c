@@ -21,6 +21,7 @@
 #include "bridge/lane.h"
 #include "bridge/metrics.h"
 #include "bridge/recent.h"
+#include "bridge/retries.h"
 #include "bridge/saver.h"
 #include "bridge/topic_map.h"
 #include "publishers/kafka_publisher.h"
@@ -47,6 +48,7 @@ struct dispatcher {
     int64_t next_open_ms;                   /* monotonic: when to try again to open a follower */
     atomic_bool has_place[PUBLISHER_COUNT]; /* in the journal: it pins events */
     struct dead_copies *dead_copies;
+    struct retries *retries;
     struct flights *flights;
     pthread_t thread;
     bool is_running;
@@ -145,6 +147,22 @@ static void open_dead_copies(struct dispatcher *dispatcher, uint64_t cursor)
     dispatcher->dead_copies = dead_copies_open(&options);
 }
 
+static void open_retries(struct dispatcher *dispatcher)
+{
+    struct retries_options options = {
+        .router = dispatcher->router,
+        .journal = dispatcher->options.journal,
+        .reader = dispatcher->reader,
+        .errands = &dispatcher->errands,
+        .clock = dispatcher->options.clock,
+        .metrics = dispatcher->options.metrics,
+    };
+
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        options.lanes[p] = dispatcher->lanes[p];
+    dispatcher->retries = retries_open(&options);
+}
+
 /* At a scrape, on its thread. */
 static void measure(void *context)
 {
@@ -214,6 +232,7 @@ static int follow_journal(struct dispatcher *dispatcher, struct error *err)
     metrics_on_scrape(dispatcher->options.metrics, measure, dispatcher);
     if (journal_visit_dead(dispatcher->reader, count_dead, dispatcher, err) < 0)
         return -1;
+    open_retries(dispatcher);
     return follow_publishers(dispatcher, err);
 }
 
@@ -282,6 +301,11 @@ void dispatcher_on_stored(void *context, struct event *const *events, size_t cou
 struct intake *dispatcher_intake(struct dispatcher *dispatcher)
 {
     return &dispatcher->intake;
+}
+
+void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request)
+{
+    retries_ask(dispatcher->retries, request);
 }
 
 const char *dispatcher_trouble(const struct dispatcher *dispatcher)
@@ -516,6 +540,8 @@ static int turn(struct dispatcher *dispatcher, bool readable[PUBLISHER_COUNT])
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         lane_run(dispatcher->lanes[p], readable[p]);
     run_followers(dispatcher);
+    if (dispatcher->retries)
+        retries_run(dispatcher->retries);
     if (dispatcher->flights) {
         int flights_ms = flights_run(dispatcher->flights);
 
@@ -532,6 +558,8 @@ static void stop_taking(struct dispatcher *dispatcher)
         if (follower)
             follower_set_stopped(follower, true);
     }
+    if (dispatcher->retries)
+        retries_stop(dispatcher->retries);
     if (dispatcher->flights)
         flights_stop(dispatcher->flights);
 }
@@ -589,6 +617,7 @@ void dispatcher_close(struct dispatcher *dispatcher)
     if (!dispatcher)
         return;
     dead_copies_close(dispatcher->dead_copies);
+    retries_close(dispatcher->retries);
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         follower_close(atomic_load(&dispatcher->followers[p]));
     flights_close(dispatcher->flights);

@@ -21,6 +21,7 @@ struct event;
 struct intake;
 struct journal;
 struct metrics;
+struct retry_request;
 
 struct dispatcher_options {
     const struct config *config;
@@ -64,6 +65,9 @@ const char *dispatcher_trouble(const struct dispatcher *dispatcher);
 bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_removed(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher);
+
+/* Sends dead letters again: see retries_ask(). With a journal only. Any thread. */
+void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request);
 
 /*
  * Takes nothing new, waits until what is on its way is settled and the cursors are durable, at most

@@ -145,6 +145,27 @@ bool http_request_query(struct http_request *request, const char *name, struct t
     return false;
 }
 
+bool http_request_query_name(const struct http_request *request, size_t i, struct text *out_name)
+{
+    h2o_iovec_t path = request->req->input.path;
+    size_t at = request->path_size + 1;
+
+    while (at < path.len) {
+        const char *start = path.base + at;
+        const char *end = memchr(start, '&', path.len - at);
+        size_t size = end ? (size_t)(end - start) : path.len - at;
+        const char *equals = memchr(start, '=', size);
+
+        if (i == 0) {
+            *out_name = (struct text){start, equals ? (size_t)(equals - start) : size};
+            return true;
+        }
+        i--;
+        at += size + 1;
+    }
+    return false;
+}
+
 void http_request_peer(const struct http_request *request, char *out_address, size_t capacity)
 {
     struct sockaddr_storage peer = {0};

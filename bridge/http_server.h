@@ -122,6 +122,9 @@ struct text http_request_header(const struct http_request *request, const char *
  * not there, or its escapes are broken. */
 bool http_request_query(struct http_request *request, const char *name, struct text *out_value);
 
+/* The name of the i-th query parameter, as sent. False: there are not so many. */
+bool http_request_query_name(const struct http_request *request, size_t i, struct text *out_name);
+
 /* The address of the peer without port, or "unix". At most 46 bytes with the terminator. */
 void http_request_peer(const struct http_request *request, char *out_address, size_t capacity);
 

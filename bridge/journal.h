@@ -109,6 +109,9 @@ enum note_kind {
     NOTE_UNPARK,      /* publisher, topic, seq, nth: delivered, leave the list */
     NOTE_BURY, /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
                   topic's list */
+    NOTE_REBURY, /* as NOTE_BURY, and letter: a retry of that dead letter failed; it keeps its
+                    number and its first date */
+    NOTE_DROP,   /* letter: that dead letter was delivered, or an operator gives it up */
 };
 
 enum note_result {
@@ -116,6 +119,7 @@ enum note_result {
     NOTE_FULL,   /* the store for dead letters or parked records is full: try again later */
     NOTE_FAILED, /* nothing was stored; the journal is in trouble and says so itself: try again
                     later */
+    NOTE_ABSENT, /* there is no such dead letter any more */
 };
 
 struct note {
@@ -126,7 +130,8 @@ struct note {
     const char *reason;    /* static code such as "too_large" */
     struct event *event;   /* the note's own reference until done */
     uint64_t seq;
-    uint32_t nth; /* ordinal among the records of one event for one topic */
+    uint64_t letter; /* number of a dead letter */
+    uint32_t nth;    /* ordinal among the records of one event for one topic */
     bool was_parked;
     enum note_result result;
     void (*done)(struct note *self); /* on the journal's thread, after the commit; must not block */
@@ -160,10 +165,20 @@ struct letter {
     struct event *event; /* owned by whoever read it */
 };
 
-/* Parked records of one publisher and topic in order, after (seq, nth). Returns as journal_read().
- */
-int journal_read_parked(struct journal_reader *reader, const char *publisher, const char *topic,
-                        uint64_t after_seq, uint32_t after_nth, size_t max_count,
+/* Which letters, and how many of them: at most `max_count` and, but for the first, `max_bytes`. */
+struct letter_query {
+    const char *publisher; /* NULL: any; the texts are borrowed */
+    const char *topic;
+    const char *reason;
+    uint64_t after_id;  /* dead letters: with a larger number; parked: the event's seq ... */
+    uint32_t after_nth; /* ... and its nth */
+    size_t max_count;
+    size_t max_bytes;
+};
+
+/* Parked records of one publisher and topic in order, whatever their reason. Returns as
+ * journal_read(). */
+int journal_read_parked(struct journal_reader *reader, const struct letter_query *query,
                         struct letter *out_letters, struct error *err);
 
 /* Every topic that has parked records, with their number and the oldest first_ms. Before the
@@ -179,9 +194,23 @@ int journal_visit_dead(struct journal_reader *reader,
                        void (*visit)(void *context, const char *publisher), void *context,
                        struct error *err);
 
-/* Dead letters in order, after `after_id`. Returns as journal_read(). */
-int journal_read_dead(struct journal_reader *reader, uint64_t after_id, size_t max_count,
-                      struct letter *out_letters, struct error *err);
+/*
+ * Dead letters in order. Returns as journal_read(), but looks at a bounded number of them: the next
+ * call goes on after `*out_after`, which is UINT64_MAX at the end.
+ */
+int journal_read_dead(struct journal_reader *reader, const struct letter_query *query,
+                      struct letter *out_letters, uint64_t *out_after, struct error *err);
+
+/* Where a dead letter stands among the others, and its event in the journal. */
+struct letter_place {
+    uint64_t id;
+    uint64_t seq;
+    uint32_t nth;
+};
+
+/* As journal_read_dead(), without the letters themselves: at most `query->max_count` places. */
+int journal_list_dead(struct journal_reader *reader, const struct letter_query *query,
+                      struct letter_place *out_places, uint64_t *out_after, struct error *err);
 
 /* ---- numbers, any thread ---- */
 
@@ -192,6 +221,8 @@ struct journal_numbers {
     uint64_t max_bytes;      /* max_size */
     uint64_t dead_count;     /* dead letters kept */
     uint64_t dead_tail;      /* id of the newest dead letter */
+    uint64_t dead_bytes;     /* pages in use by dead letters */
+    uint64_t dead_max_bytes; /* a quarter of max_size: with more, nothing is buried */
     int64_t dedupe_window_s; /* how far back duplicates are recognised now: less than configured
                                 when dedupe_max was hit */
     bool can_accept;         /* false: full, disk full, or the store is in trouble */

@@ -29,20 +29,15 @@ static MDB_val number_val(uint64_t *number)
 static int put_cursor(struct journal *journal, MDB_txn *txn, const struct note *note)
 {
     struct cursor *cursor = cursor_get(journal, note->publisher);
-    MDB_val key;
-    MDB_val value;
-    uint64_t seq = note->seq;
     int rc;
 
     if (!cursor)
         return ENOMEM;
-    if (seq <= cursor->pending)
+    if (note->seq <= cursor->pending)
         return 0;
-    key = (MDB_val){strlen(cursor->publisher), cursor->publisher};
-    value = number_val(&seq);
-    rc = mdb_put(txn, journal->store.db[STORE_CURSORS], &key, &value, 0);
+    rc = cursor_put(&journal->store, txn, cursor->publisher, note->seq);
     if (rc == 0)
-        cursor->pending = seq;
+        cursor->pending = note->seq;
     return rc;
 }
 
@@ -52,8 +47,6 @@ static int open_cursor(struct journal *journal, MDB_txn *txn, struct note *note)
 {
     struct cursor *cursor = cursor_find(journal, note->publisher);
     bool is_new = cursor == NULL;
-    MDB_val key;
-    MDB_val value;
 
     cursor = cursor_get(journal, note->publisher);
     if (!cursor)
@@ -65,9 +58,7 @@ static int open_cursor(struct journal *journal, MDB_txn *txn, struct note *note)
             cursor->pending = journal->next.state.next_seq - 1;
     }
     note->seq = cursor->pending;
-    key = (MDB_val){strlen(cursor->publisher), cursor->publisher};
-    value = number_val(&note->seq);
-    return is_new ? mdb_put(txn, journal->store.db[STORE_CURSORS], &key, &value, 0) : 0;
+    return is_new ? cursor_put(&journal->store, txn, cursor->publisher, note->seq) : 0;
 }
 
 /* Whether a letter may still be added in this commit. */
@@ -105,6 +96,30 @@ static int park(struct journal *journal, MDB_txn *txn, struct batch *batch, stru
     return letters_park(&journal->store, txn, note, clock_wall_ms(journal->clock));
 }
 
+/* A letter that an operator dropped meanwhile stays dropped. */
+static int rebury(struct journal *journal, MDB_txn *txn, struct batch *batch, struct note *note)
+{
+    int rc;
+
+    if (!has_room(journal, batch, letters_cost(&journal->store, note), false)) {
+        note->result = NOTE_FULL;
+        return 0;
+    }
+    rc = letters_rebury(&journal->store, txn, note, clock_wall_ms(journal->clock));
+    if (rc == MDB_NOTFOUND)
+        note->result = NOTE_ABSENT;
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int drop(struct journal *journal, MDB_txn *txn, struct note *note)
+{
+    int rc = letters_drop(&journal->store, txn, note->letter);
+
+    if (rc == MDB_NOTFOUND)
+        note->result = NOTE_ABSENT;
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 static int apply_note(struct journal *journal, MDB_txn *txn, struct batch *batch, struct note *note)
 {
     note->result = NOTE_STORED;
@@ -120,6 +135,10 @@ static int apply_note(struct journal *journal, MDB_txn *txn, struct batch *batch
                               note->nth);
     case NOTE_BURY:
         return bury(journal, txn, batch, note);
+    case NOTE_REBURY:
+        return rebury(journal, txn, batch, note);
+    case NOTE_DROP:
+        return drop(journal, txn, note);
     }
     return 0;
 }
@@ -169,11 +188,10 @@ static int bury_opaque(struct journal *journal, MDB_txn *txn, struct event *even
 
 static int put_marks(struct journal *journal, MDB_txn *txn, const struct batch *batch)
 {
-    enum { HEAD = 8 };
     uint64_t number = journal->next.state.next_batch;
     MDB_val key = number_val(&number);
-    MDB_val value = {HEAD + batch->mark_count * (DEDUPE_IDENTITY_SIZE + 8), NULL};
-    unsigned char *at;
+    MDB_val value = {sizeof(struct marks_head) + batch->mark_count * MARK_SIZE, NULL};
+    char *at;
     int rc;
 
     if (batch->mark_count == 0)
@@ -181,15 +199,12 @@ static int put_marks(struct journal *journal, MDB_txn *txn, const struct batch *
     rc = mdb_put(txn, journal->store.db[STORE_MARKS], &key, &value, MDB_APPEND | MDB_RESERVE);
     if (rc != 0)
         return rc;
-    at = value.mv_data;
-    memset(at, 0, HEAD);
-    memcpy(at, &batch->marks[0].age_s, sizeof(batch->marks[0].age_s));
-    at += HEAD;
-    for (size_t i = 0; i < batch->mark_count; i++) {
+    at = (char *)value.mv_data + sizeof(struct marks_head);
+    for (size_t i = 0; i < batch->mark_count; i++, at += MARK_SIZE) {
         memcpy(at, batch->marks[i].identity, DEDUPE_IDENTITY_SIZE);
         memcpy(at + DEDUPE_IDENTITY_SIZE, &batch->marks[i].content, 8);
-        at += DEDUPE_IDENTITY_SIZE + 8;
     }
+    marks_seal(value.mv_data, batch->marks[0].age_s, (uint32_t)batch->mark_count);
     journal->next.state.next_batch++;
     return 0;
 }
@@ -325,6 +340,7 @@ static int put_state(struct journal *journal, MDB_txn *txn)
 
     journal->next.state.commits++;
     journal->next.state.evicted = dedupe_evicted(journal->dedupe);
+    state_seal(&journal->next.state);
     return mdb_put(txn, journal->store.db[STORE_META], &key, &value, 0);
 }
 

@@ -5,8 +5,10 @@
  *   journal_state.c   what is read at a start: the state, the secret, cursors, marks; the clock
  *   journal_writer.c  the thread: batches, answers, trouble and recovery
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
- *   journal_letters.c parked records and dead letters
+ *   journal_letters.c parked records and dead letters: writing them
+ *   journal_letters_read.c  ... and reading them
  *   journal_reader.c  reading events
+ *   journal_records.c what the stored values look like
  */
 #ifndef BRIDGE_JOURNAL_INTERNAL_H
 #define BRIDGE_JOURNAL_INTERNAL_H
@@ -20,28 +22,14 @@
 #include "bridge/base/mailbox.h"
 #include "bridge/dedupe.h"
 #include "bridge/delivery.h"
-#include "bridge/identity.h"
 #include "bridge/journal.h"
+#include "bridge/journal_records.h"
 #include "bridge/journal_store.h"
 
 enum {
-    JOURNAL_FORMAT = 1,
     BATCH_DELIVERIES = 4096,
     BATCH_NOTES = 4096,
     BATCH_BYTES = 16 * 1024 * 1024,
-    PUBLISHER_SIZE = 64, /* with its terminator */
-};
-
-/* Stored in every commit under "state". */
-struct journal_state {
-    uint32_t format;
-    uint32_t age_s;      /* the journal's clock */
-    uint64_t commits;    /* counts the commits */
-    uint64_t next_seq;   /* of the next event */
-    uint64_t next_dead;  /* id of the next dead letter */
-    uint64_t next_batch; /* number of the next batch of marks */
-    uint32_t evicted;    /* see dedupe_evicted() */
-    uint32_t unused;
 };
 
 /* State that is true only when the commit under way succeeds. */
@@ -115,6 +103,7 @@ struct journal {
 
     pthread_t thread;
     bool has_thread;
+    bool is_loaded; /* everything could be read */
     atomic_bool is_stopping;
     void (*on_stored)(void *context, struct event *const *events, size_t count);
     void *on_stored_context;
@@ -131,6 +120,7 @@ struct journal {
     _Atomic uint64_t bytes;
     _Atomic uint64_t dead_count;
     _Atomic uint64_t dead_tail;
+    _Atomic uint64_t dead_bytes;
     _Atomic int64_t window_s;
     _Atomic(const char *) trouble; /* NULL: events are accepted */
     _Atomic uint64_t conflicts;
@@ -163,8 +153,11 @@ struct cursor *cursor_get(struct journal *journal, const char *publisher);
 bool is_of_letters(const char *cursor);
 uint64_t cursors_minimum(const struct journal *journal);
 
-/* How many marks a stored batch of so many bytes holds. */
+/* How many marks a stored batch of so many bytes holds, sound or not. */
 size_t marks_in(size_t size);
+
+/* Stores a cursor; an LMDB code. */
+int cursor_put(struct store *store, struct MDB_txn *txn, const char *publisher, uint64_t seq);
 
 /* ---- journal_commit.c ---- */
 
@@ -184,12 +177,26 @@ bool retention_is_due(struct journal *journal);
 
 /* ---- journal_letters.c ---- */
 
+enum { TOPIC_HASH_SIZE = 16, PARKED_KEY_TAIL = 8 + 4 };
+
+/* Publisher, 0, hash of the topic, seq, nth: sorts the records of a topic in their order. */
+struct parked_key {
+    unsigned char bytes[PUBLISHER_SIZE + TOPIC_HASH_SIZE + PARKED_KEY_TAIL];
+    size_t size;
+};
+
+struct parked_key parked_key(const char *publisher, const char *topic, uint64_t seq, uint32_t nth);
+
 /* All return an LMDB code. */
 int letters_park(struct store *store, struct MDB_txn *txn, const struct note *note, int64_t now_ms);
 int letters_unpark(struct store *store, struct MDB_txn *txn, const char *publisher,
                    const char *topic, uint64_t seq, uint32_t nth);
 int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *note, uint64_t id,
                  int64_t now_ms);
+/* Both give MDB_NOTFOUND when there is no such dead letter. */
+int letters_rebury(struct store *store, struct MDB_txn *txn, const struct note *note,
+                   int64_t now_ms);
+int letters_drop(struct store *store, struct MDB_txn *txn, uint64_t id);
 /* Deletes every parked record of a publisher. */
 int letters_drop_parked(struct store *store, struct MDB_txn *txn, const char *publisher);
 uint64_t letters_cost(const struct store *store, const struct note *note);

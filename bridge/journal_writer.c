@@ -54,6 +54,7 @@ void writer_show(struct journal *journal)
     atomic_store(&journal->bytes, journal->store.used);
     atomic_store(&journal->dead_count, journal->store.dead_count);
     atomic_store(&journal->dead_tail, state->next_dead - 1);
+    atomic_store(&journal->dead_bytes, journal->store.dead_used);
     atomic_store(&journal->window_s, dedupe_window_s(journal->dedupe, journal_age_s(journal)));
 }
 
@@ -169,14 +170,18 @@ static void take_deliveries(struct journal *journal, struct batch *batch)
     }
 }
 
+static bool stores_event(const struct note *note)
+{
+    return note->kind == NOTE_PARK || note->kind == NOTE_BURY || note->kind == NOTE_REBURY;
+}
+
 static void take_notes(struct journal *journal, struct batch *batch)
 {
     size_t bytes = 0;
 
     while (journal->waiting_notes.first && batch->note_count < BATCH_NOTES) {
         struct note *note = container_of(journal->waiting_notes.first, struct note, node);
-        size_t size =
-            note->kind == NOTE_PARK || note->kind == NOTE_BURY ? note->event->record->size : 0;
+        size_t size = stores_event(note) ? note->event->record->size : 0;
 
         if (batch->note_count && bytes + size > journal->batch_bytes)
             return;

@@ -15,10 +15,12 @@
 #include "bridge/base/log.h"
 #include "bridge/config.h"
 #include "bridge/control.h"
+#include "bridge/control_journal.h"
 #include "bridge/delivery.h"
 #include "bridge/dispatcher.h"
 #include "bridge/http_server.h"
 #include "bridge/journal.h"
+#include "bridge/journal_guard.h"
 #include "bridge/metrics.h"
 #include "bridge/reload.h"
 #include "bridge/subscriptions.h"
@@ -50,6 +52,7 @@ struct daemon {
     struct subscriptions *subscriptions;
     struct http_server *webhook_server;
     struct control *control;
+    struct control_journal *control_journal;
     struct http_server *control_server;
     struct reload *reload;
     struct topic_keeper *topics;
@@ -144,6 +147,10 @@ static void collect(void *context)
               (uint64_t)numbers.dedupe_window_s);
     set_gauge(daemon, "journal_dead_letters", "Dead letters kept in the journal.",
               numbers.dead_count);
+    set_gauge(daemon, "dead_letters_bytes", "Space in use by dead letters.", numbers.dead_bytes);
+    set_gauge(daemon, "dead_letters_max_bytes",
+              "Space that dead letters may use: with more, their publisher stops.",
+              numbers.dead_max_bytes);
     metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_conflicts_total",
                            "Events with the id and date of another one, but other bytes.", ""),
                (int64_t)numbers.conflicts);
@@ -217,10 +224,18 @@ static int open_journal(struct daemon *daemon, struct error *err)
                                       .retention_ms = config->journal.retention_ms,
                                       .dedupe_window_ms = config->journal.dedupe_window_ms,
                                       .dedupe_max = config->journal.dedupe_max};
+    enum guard_result guarded;
+    struct error doubt;
 
     if (config->journal.acknowledge != ACKNOWLEDGE_JOURNAL)
         return 0;
+    guarded = journal_guard(options.path, false, err);
+    if (guarded == GUARD_FAILED)
+        return -1;
     daemon->journal = journal_open(&options, daemon->clock, err);
+    if (!daemon->journal && guarded == GUARD_PASSED &&
+        journal_guard(options.path, true, &doubt) == GUARD_SALVAGED)
+        daemon->journal = journal_open(&options, daemon->clock, err);
     if (!daemon->journal)
         return -1;
     metrics_on_scrape(daemon->metrics, collect, daemon);
@@ -332,6 +347,14 @@ static int start_control(struct daemon *daemon, struct error *err)
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
     subscriptions_add_routes(daemon->subscriptions, daemon->control);
+    daemon->control_journal =
+        control_journal_new(&(struct control_journal_options){.control = daemon->control,
+                                                              .journal = daemon->journal,
+                                                              .dispatcher = daemon->dispatcher,
+                                                              .metrics = daemon->metrics},
+                            err);
+    if (!daemon->control_journal)
+        return -1;
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/topic-map", get_topic_map, daemon});
     control_add(daemon->control,
@@ -446,8 +469,10 @@ static void stop(struct daemon *daemon)
     }
     if (daemon->dispatcher)
         all_settled = dispatcher_stop(daemon->dispatcher, DELIVERIES_MS);
+    control_journal_stop(daemon->control_journal);
     http_server_free(daemon->control_server);
     control_free(daemon->control);
+    control_journal_free(daemon->control_journal);
     topic_keeper_free(daemon->topics);
     reload_free(daemon->reload);
     journal_close(daemon->journal);

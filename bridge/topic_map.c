@@ -368,3 +368,14 @@ size_t router_route(struct router *router, const struct event *event,
     }
     return count;
 }
+
+uint32_t route_ordinal(const struct route *routes, size_t i)
+{
+    uint32_t nth = 0;
+
+    for (size_t j = 0; j < i; j++) {
+        if (routes[j].topic && routes[i].topic && strcmp(routes[j].topic, routes[i].topic) == 0)
+            nth++;
+    }
+    return nth;
+}

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "bridge/base/text.h"
 
@@ -61,5 +62,8 @@ struct route {
  */
 size_t router_route(struct router *router, const struct event *event,
                     enum publisher_index publisher, const struct route **out_routes);
+
+/* How many of the routes before `i` lead to the same topic: with the topic it names the record. */
+uint32_t route_ordinal(const struct route *routes, size_t i);
 
 #endif

@@ -98,6 +98,21 @@ bool text_is_clean(struct text a)
     return true;
 }
 
+bool text_is_utf8(struct text a)
+{
+    size_t i = 0;
+
+    while (i < a.size) {
+        uint32_t code;
+        size_t length = read_character((const unsigned char *)a.data + i, a.size - i, &code);
+
+        if (length == 0)
+            return false;
+        i += length;
+    }
+    return true;
+}
+
 bool text_to_u64(struct text a, uint64_t *out_value)
 {
     uint64_t value = 0;

@@ -27,6 +27,9 @@ bool text_has_control(struct text a);
  * what CloudEvents and MQTT 5 allow in a string. */
 bool text_is_clean(struct text a);
 
+/* True when it is UTF-8, whatever characters. */
+bool text_is_utf8(struct text a);
+
 /* Reads a whole decimal number without sign or space; false when it is anything else or too large.
  */
 bool text_to_u64(struct text a, uint64_t *out_value);
