@@ -329,6 +329,14 @@ bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher)
     return lane_is_down(dispatcher->lanes[publisher], true);
 }
 
+uint64_t dispatcher_backlog(const struct dispatcher *dispatcher, int publisher)
+{
+    const struct follower *follower = atomic_load(&dispatcher->followers[publisher]);
+
+    return follower && lane_is_configured(dispatcher->lanes[publisher]) ? follower_lag(follower)
+                                                                        : 0;
+}
+
 static void take_deliveries(struct dispatcher *dispatcher)
 {
     struct mailbox_node *node = mailbox_take(&dispatcher->deliveries);

@@ -65,6 +65,8 @@ const char *dispatcher_trouble(const struct dispatcher *dispatcher);
 bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_removed(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher);
+/* How many events are not settled yet for a publisher that is configured; 0 for any other. */
+uint64_t dispatcher_backlog(const struct dispatcher *dispatcher, int publisher);
 
 /* Sends dead letters again: see retries_ask(). With a journal only. Any thread. */
 void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request);
