@@ -35,6 +35,19 @@ enum {
 
 /* ---- when ---- */
 
+/* Events that are not settled yet for a publisher that is configured. */
+static uint64_t backlog_of(const struct catch_up *self, const struct journal_numbers *numbers,
+                           int publisher)
+{
+    const struct dispatcher *dispatcher = self->options.dispatcher;
+    uint64_t settled;
+
+    if (!dispatcher_is_configured(dispatcher, publisher) ||
+        !dispatcher_settled(dispatcher, publisher, &settled))
+        return 0;
+    return numbers->tail > settled ? numbers->tail - settled : 0;
+}
+
 /* What the journal holds for one publisher, about. */
 static uint64_t bytes_waiting(const struct journal_numbers *numbers, uint64_t backlog)
 {
@@ -58,7 +71,7 @@ static const char *what_to_wait_for(const struct catch_up *self)
     if (!numbers.can_accept)
         return numbers.trouble;
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
-        uint64_t backlog = dispatcher_backlog(self->options.dispatcher, p);
+        uint64_t backlog = backlog_of(self, &numbers, p);
 
         if (bytes_waiting(&numbers, backlog) > numbers.max_bytes / 2)
             return "half of the journal is full of undelivered events";

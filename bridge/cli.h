@@ -52,6 +52,8 @@ extern const struct command cli_status;
 extern const struct command cli_sync;
 extern const struct command cli_unsubscribe;
 extern const struct command cli_keys;
+extern const struct command cli_events;
+extern const struct command cli_dead_letters;
 extern const struct command cli_catalog;
 extern const struct command cli_journal;
 extern const struct command cli_topics;

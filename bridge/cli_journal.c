@@ -15,6 +15,7 @@
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
 #include "bridge/cli.h"
+#include "bridge/cli_store.h"
 #include "bridge/config.h"
 #include "bridge/journal.h"
 #include "bridge/journal_salvage.h"
@@ -104,44 +105,13 @@ static int use_journal(const struct request *request, struct journal *journal)
     return EX_OK;
 }
 
-/* LMDB does not check what it reads. -1: sound; else the exit code. */
-static int refuse_damaged(const struct request *request, const char *path)
-{
-    struct verify_report report;
-    struct error err = {0};
-    int rc = journal_verify(path, false, &report, &err);
-
-    if (rc == 0)
-        return no_journal(path);
-    if (rc < 0)
-        return fail(request, &err);
-    if (report.is_sound)
-        return -1;
-    error_set(&err, ERROR_INPUT,
-              "the journal in %s is damaged (%s): start the bridge, which salvages it, or say "
-              "journal salvage",
-              path, report.first_problem);
-    return fail(request, &err);
-}
-
 static int open_and_use(const struct request *request, const struct config *config)
 {
-    struct journal_options options = {.path = config->journal.path,
-                                      .max_size = config->journal.max_size,
-                                      .retention_ms = config->journal.retention_ms,
-                                      .dedupe_window_ms = config->journal.dedupe_window_ms,
-                                      .dedupe_max = config->journal.dedupe_max};
-    struct error err = {0};
-    struct journal *journal;
-    int rc = refuse_damaged(request, config->journal.path);
+    int rc;
+    struct journal *journal = cli_open_journal("journal", config, &rc);
 
-    if (rc >= 0)
+    if (!journal)
         return rc;
-    journal = journal_open(&options, &clock_system, &err);
-    if (!journal) {
-        fail(request, &err);
-        return EX_UNAVAILABLE;
-    }
     rc = use_journal(request, journal);
     journal_close(journal);
     return rc;

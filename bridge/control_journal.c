@@ -4,6 +4,7 @@
 
 #include "bridge/base/alloc.h"
 #include "bridge/control.h"
+#include "bridge/control_events.h"
 #include "bridge/control_letters.h"
 #include "bridge/control_worker.h"
 #include "bridge/http_server.h"
@@ -11,6 +12,7 @@
 struct control_journal {
     struct control_worker *worker;
     struct control_letters *letters;
+    struct control_events *events;
 };
 
 /* In broker mode nothing is on disk that could be looked at, sent again or dropped. */
@@ -27,6 +29,7 @@ static void add_refusals(struct control *control)
         {"GET", "/control/dead-letters", refuse, NULL},
         {"DELETE", "/control/dead-letters", refuse, NULL},
         {"POST", "/control/dead-letters/retry", refuse, NULL},
+        {"GET", "/control/events", refuse, NULL},
     };
 
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
@@ -46,7 +49,18 @@ static int open_parts(struct control_journal *self, const struct control_journal
                                                               .dispatcher = options->dispatcher,
                                                               .metrics = options->metrics},
                             err);
-    return self->letters ? 0 : -1;
+    if (!self->letters)
+        return -1;
+    self->events = control_events_new(
+        &(struct control_events_options){.control = options->control,
+                                         .worker = self->worker,
+                                         .journal = options->journal,
+                                         .dispatcher = options->dispatcher,
+                                         .clock = options->clock,
+                                         .config = options->config,
+                                         .config_context = options->config_context},
+        err);
+    return self->events ? 0 : -1;
 }
 
 struct control_journal *control_journal_new(const struct control_journal_options *options,
@@ -75,6 +89,7 @@ void control_journal_free(struct control_journal *self)
     if (!self)
         return;
     control_letters_free(self->letters);
+    control_events_free(self->events);
     control_worker_free(self->worker);
     free(self);
 }

@@ -7,6 +7,8 @@
 #ifndef BRIDGE_CONTROL_JOURNAL_H
 #define BRIDGE_CONTROL_JOURNAL_H
 
+struct clock;
+struct config;
 struct control;
 struct control_journal; /* opaque: defined in control_journal.c */
 struct dispatcher;
@@ -19,6 +21,10 @@ struct control_journal_options {
     struct journal *journal; /* NULL in broker mode */
     struct dispatcher *dispatcher;
     struct metrics *metrics;
+    const struct clock *clock;
+    /* The configuration in force, with a reference. Any thread. */
+    const struct config *(*config)(void *context);
+    void *config_context;
 };
 
 /* Adds the routes. Borrows everything. Returns owned (control_journal_free), NULL on failure. */

@@ -20,6 +20,7 @@
 #include "bridge/journal.h"
 #include "bridge/lane.h"
 #include "bridge/metrics.h"
+#include "bridge/outcomes.h"
 #include "bridge/recent.h"
 #include "bridge/retries.h"
 #include "bridge/saver.h"
@@ -43,6 +44,7 @@ struct dispatcher {
     /* One for each publisher that there could be. Neither goes while the dispatcher lives: one
      * whose publisher is taken out of the configuration waits for it to come back. */
     struct lane *lanes[PUBLISHER_COUNT];
+    struct outcomes *outcomes[PUBLISHER_COUNT];            /* with a journal */
     _Atomic(struct follower *) followers[PUBLISHER_COUNT]; /* NULL: never configured */
     uint64_t cursors[PUBLISHER_COUNT];                     /* where followers begin */
     int64_t next_open_ms;                   /* monotonic: when to try again to open a follower */
@@ -83,11 +85,14 @@ static int open_lanes(struct dispatcher *dispatcher, struct error *err)
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
         struct carrier_options options = carrier_options_of(dispatcher->options.config, p);
 
+        if (dispatcher->options.journal)
+            dispatcher->outcomes[p] = outcomes_new();
         dispatcher->lanes[p] =
             lane_new(&(struct lane_options){.ops = publisher_ops[p],
                                             .clock = dispatcher->options.clock,
                                             .wakeup = &dispatcher->wakeup,
-                                            .metrics = dispatcher->options.metrics});
+                                            .metrics = dispatcher->options.metrics,
+                                            .outcomes = dispatcher->outcomes[p]});
         if (options.options && lane_open(dispatcher->lanes[p], &options, err) < 0)
             return -1;
     }
@@ -324,17 +329,24 @@ bool dispatcher_is_removed(const struct dispatcher *dispatcher, int publisher)
            !lane_is_configured(dispatcher->lanes[publisher]);
 }
 
-bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher)
-{
-    return lane_is_down(dispatcher->lanes[publisher], true);
-}
-
-uint64_t dispatcher_backlog(const struct dispatcher *dispatcher, int publisher)
+bool dispatcher_settled(const struct dispatcher *dispatcher, int publisher, uint64_t *out_seq)
 {
     const struct follower *follower = atomic_load(&dispatcher->followers[publisher]);
 
-    return follower && lane_is_configured(dispatcher->lanes[publisher]) ? follower_lag(follower)
-                                                                        : 0;
+    if (!follower || !lane_is_configured(dispatcher->lanes[publisher]))
+        return false;
+    *out_seq = follower_settled(follower);
+    return true;
+}
+
+struct outcomes *dispatcher_outcomes(const struct dispatcher *dispatcher, int publisher)
+{
+    return dispatcher->outcomes[publisher];
+}
+
+bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher)
+{
+    return lane_is_down(dispatcher->lanes[publisher], true);
 }
 
 static void take_deliveries(struct dispatcher *dispatcher)
@@ -631,6 +643,8 @@ void dispatcher_close(struct dispatcher *dispatcher)
     flights_close(dispatcher->flights);
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         lane_close(dispatcher->lanes[p], FAREWELL_MS);
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        outcomes_free(dispatcher->outcomes[p]);
     journal_reader_close(dispatcher->reader);
     recent_free(dispatcher->recent);
     router_free(dispatcher->router);

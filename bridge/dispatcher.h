@@ -21,6 +21,7 @@ struct event;
 struct intake;
 struct journal;
 struct metrics;
+struct outcomes;
 struct retry_request;
 
 struct dispatcher_options {
@@ -65,8 +66,13 @@ const char *dispatcher_trouble(const struct dispatcher *dispatcher);
 bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_removed(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher);
-/* How many events are not settled yet for a publisher that is configured; 0 for any other. */
-uint64_t dispatcher_backlog(const struct dispatcher *dispatcher, int publisher);
+
+/* Any thread: everything up to `*out_seq` is settled for the publisher: delivered, parked or dead.
+ * False: it is not configured. */
+bool dispatcher_settled(const struct dispatcher *dispatcher, int publisher, uint64_t *out_seq);
+
+/* Where its latest records went; NULL without a journal. Lives as long as the dispatcher. */
+struct outcomes *dispatcher_outcomes(const struct dispatcher *dispatcher, int publisher);
 
 /* Sends dead letters again: see retries_ask(). With a journal only. Any thread. */
 void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request);

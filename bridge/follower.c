@@ -443,18 +443,17 @@ uint64_t follower_next(const struct follower *follower)
     return follower->next;
 }
 
-uint64_t follower_lag(const struct follower *follower)
+uint64_t follower_settled(const struct follower *follower)
 {
-    uint64_t tail = recent_tail(follower->options.recent);
-    uint64_t settled = atomic_load(&follower->seen_settled);
-
-    return tail > settled ? tail - settled : 0;
+    return atomic_load(&follower->seen_settled);
 }
 
 void follower_measure(const struct follower *follower)
 {
+    uint64_t tail = recent_tail(follower->options.recent);
+    uint64_t settled = atomic_load(&follower->seen_settled);
     int64_t received_ms = atomic_load(&follower->seen_received_ms);
-    uint64_t lag = follower_lag(follower);
+    uint64_t lag = tail > settled ? tail - settled : 0;
     int64_t age_ms = 0;
 
     if (lag > 0 && received_ms > 0)

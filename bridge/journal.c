@@ -45,8 +45,9 @@ static int open_parts(struct journal *journal, const struct journal_options *opt
         return -1;
     mailbox_init(&journal->deliveries, &journal->wakeup);
     mailbox_init(&journal->notes, &journal->wakeup);
-    if (!journal->batch)
+    if (!journal->batch || !journal->duplicates)
         return error_set(err, ERROR_FATAL, "out of memory");
+    pthread_mutex_init(&journal->duplicates->lock, NULL);
     journal->dedupe =
         dedupe_new(journal->dedupe_max, BATCH_DELIVERIES, journal->dedupe_window_s, err);
     if (!journal->dedupe || store_open(&journal->store, options->path, options->max_size, err) < 0)
@@ -75,10 +76,13 @@ struct journal *journal_open(const struct journal_options *options, const struct
     atomic_init(&journal->retention_s, (uint32_t)(options->retention_ms / 1000));
     atomic_init(&journal->dedupe_window_s, (uint32_t)(options->dedupe_window_ms / 1000));
     journal->dedupe_max = options->dedupe_max;
+    journal->on_damaged = options->on_damaged;
+    journal->on_damaged_context = options->on_damaged_context;
     journal->recover_wait_ms = 50;
     journal->wakeup.fd = -1;
     journal->store.dir_fd = journal->store.lock_fd = -1;
     journal->batch = malloc(sizeof(*journal->batch));
+    journal->duplicates = calloc(1, sizeof(*journal->duplicates));
     if (open_parts(journal, options, err) < 0) {
         journal_close(journal);
         return NULL;
@@ -110,6 +114,7 @@ void journal_close(struct journal *journal)
     wakeup_release(&journal->wakeup);
     free(journal->cursors);
     free(journal->batch);
+    free(journal->duplicates);
     free(journal);
 }
 

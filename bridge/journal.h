@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "bridge/base/mailbox.h"
+#include "bridge/base/text.h"
 #include "bridge/delivery.h"
 
 struct clock;
@@ -42,6 +43,11 @@ struct journal_options {
     int64_t retention_ms;
     int64_t dedupe_window_ms;
     uint32_t dedupe_max;
+    /* May be NULL. Called once, on the writer's thread, when the file turns out to be damaged: from
+     * then on nothing is stored any more, and the process should end, to salvage it at its start.
+     */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
 };
 
 /*
@@ -107,8 +113,8 @@ enum note_kind {
                          where it stands */
     NOTE_PARK,        /* event, publisher, topic, nth, reason: wait in the topic's list */
     NOTE_UNPARK,      /* publisher, topic, seq, nth: delivered, leave the list */
-    NOTE_BURY, /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
-                  topic's list */
+    NOTE_BURY,   /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
+                    topic's list */
     NOTE_REBURY, /* as NOTE_BURY, and letter: a retry of that dead letter failed; it keeps its
                     number and its first date */
     NOTE_DROP,   /* letter: that dead letter was delivered, or an operator gives it up */
@@ -211,6 +217,52 @@ struct letter_place {
 /* As journal_read_dead(), without the letters themselves: at most `query->max_count` places. */
 int journal_list_dead(struct journal_reader *reader, const struct letter_query *query,
                       struct letter_place *out_places, uint64_t *out_after, struct error *err);
+
+/* ---- searching: for people, a bounded number of rows at a time ---- */
+
+struct event_query {
+    const char *id; /* NULL: any; the texts are borrowed */
+    const char *lead_id;
+    const char *object_type;
+    int64_t since_ms; /* received at this time or later, by the wall clock */
+};
+
+/*
+ * Goes back through the events before number `*inout_before` (UINT64_MAX: from the newest), at most
+ * `max_rows` of them, until `max_count` match. Fills `out_events` with owned references, newest
+ * first, and sets `*inout_before` to the number that the next call goes on before: 1 at the oldest.
+ * Returns as journal_read().
+ */
+int journal_search(struct journal_reader *reader, const struct event_query *query,
+                   uint64_t *inout_before, size_t max_rows, size_t max_count,
+                   struct event **out_events, struct error *err);
+
+/* True when the query means the event; `record` need not be sound. */
+bool event_query_matches(const struct event_query *query, struct text record);
+
+enum letter_list { LETTERS_PARKED, LETTERS_DEAD };
+
+/* Where a walk through letters stands; begin with zeros. */
+struct letter_walk {
+    unsigned char key[128];
+    size_t key_size;
+};
+
+/*
+ * Calls `visit` for the next letters of the list, at most `max_rows`: dead ones from the newest
+ * back, parked ones in the order of their keys. What is visited lies in the journal's memory until
+ * the visit returns. False from `visit` ends the walk. Returns 1 when there may be more, 0 at the
+ * end, -1 on failure.
+ */
+struct letter_view;
+int journal_walk_letters(struct journal_reader *reader, enum letter_list list,
+                         struct letter_walk *walk, size_t max_rows,
+                         bool (*visit)(void *context, const struct letter_view *letter),
+                         void *context, struct error *err);
+
+/* How many deliveries of the event were recognised as duplicates, as far back as the latest
+ * thousands are remembered; not over a restart. Any thread. */
+unsigned journal_duplicates(struct journal *journal, struct event *event);
 
 /* ---- numbers, any thread ---- */
 

@@ -8,6 +8,7 @@
  *   journal_letters.c parked records and dead letters: writing them
  *   journal_letters_read.c  ... and reading them
  *   journal_reader.c  reading events
+ *   journal_search.c  what people look for: events, letters, duplicates
  *   journal_records.c what the stored values look like
  */
 #ifndef BRIDGE_JOURNAL_INTERNAL_H
@@ -100,6 +101,7 @@ struct journal {
     struct waiting waiting_notes;
     struct batch *batch;
     size_t batch_bytes;
+    struct duplicates *duplicates;
 
     pthread_t thread;
     bool has_thread;
@@ -108,6 +110,9 @@ struct journal {
     void (*on_stored)(void *context, struct event *const *events, size_t count);
     void *on_stored_context;
 
+    bool is_damaged; /* found when it could not be opened again */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
     bool is_broken; /* the last commit or opening failed: recover before anything else */
     bool is_disk_full;
     int64_t squeezed_until_ms; /* LMDB said full: no events until then, monotonic */
@@ -125,6 +130,15 @@ struct journal {
     _Atomic(const char *) trouble; /* NULL: events are accepted */
     _Atomic uint64_t conflicts;
     _Atomic uint64_t damaged;
+};
+
+enum { DUPLICATES_KEPT = 8192 };
+
+/* The latest deliveries that were recognised as duplicates. */
+struct duplicates {
+    pthread_mutex_t lock;
+    unsigned char identities[DUPLICATES_KEPT][DEDUPE_IDENTITY_SIZE]; /* lock: lock */
+    size_t next;                                                     /* lock: lock */
 };
 
 struct journal_reader {
@@ -200,6 +214,10 @@ int letters_drop(struct store *store, struct MDB_txn *txn, uint64_t id);
 /* Deletes every parked record of a publisher. */
 int letters_drop_parked(struct store *store, struct MDB_txn *txn, const char *publisher);
 uint64_t letters_cost(const struct store *store, const struct note *note);
+
+/* ---- journal_search.c ---- */
+
+void duplicates_add(struct duplicates *duplicates, const unsigned char *identity);
 
 /* ---- journal_writer.c ---- */
 

@@ -177,6 +177,22 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
     return rc;
 }
 
+bool store_is_damaged(const struct store *store)
+{
+    struct image_rows rows = checked_rows(false);
+    struct image image = {.problems = 0};
+    struct image_source source;
+    int fd;
+    bool is_damaged = open_source(store, &fd, &source, NULL) == 0 &&
+                      image_read(&image, &source, &rows, NULL) == 0 && !image_is_sound(&image) &&
+                      image.unreadable == 0;
+
+    image_release(&image);
+    if (fd >= 0)
+        close(fd);
+    return is_damaged;
+}
+
 int journal_verify(const char *path, bool reads_all, struct verify_report *out_report,
                    struct error *err)
 {

@@ -58,6 +58,10 @@ struct salvage_report {
 int journal_verify(const char *path, bool reads_all, struct verify_report *out_report,
                    struct error *err);
 
+/* For a journal whose lock is held and whose environment is closed: its file can be read, and is
+ * damaged. */
+bool store_is_damaged(const struct store *store);
+
 /*
  * Builds a new journal of what is sound in the old one and puts it in its place, the old one aside.
  * Finishes a salvage that a crash interrupted. Takes the journal's lock. Returns as

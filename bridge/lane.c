@@ -11,6 +11,7 @@
 #include "bridge/carrier.h"
 #include "bridge/config.h"
 #include "bridge/metrics.h"
+#include "bridge/outcomes.h"
 #include "schemas/encoder.h"
 #include "schemas/envelope.h"
 #include "schemas/event.h"
@@ -28,6 +29,7 @@ struct lane {
     const struct clock *clock;
     struct wakeup *wakeup;
     struct metrics *metrics;
+    struct outcomes *outcomes;
     struct mailbox settled; /* records, from any thread */
     atomic_bool is_ready;   /* on_ready() was called */
     _Atomic enum link_state link;
@@ -130,6 +132,7 @@ struct lane *lane_new(const struct lane_options *options)
     lane->clock = options->clock;
     lane->wakeup = options->wakeup;
     lane->metrics = options->metrics;
+    lane->outcomes = options->outcomes;
     mailbox_init(&lane->settled, options->wakeup);
     lane->carrier.ops = options->ops;
     lane->carrier.clock = options->clock;
@@ -469,10 +472,23 @@ bool lane_is_down(const struct lane *lane, bool unknown)
     return link == LINK_UNKNOWN ? unknown : link == LINK_DOWN;
 }
 
+/* Copies of dead letters are not where the event went. */
+static void note_outcome(struct lane *lane, const struct record *record, int64_t now_ms)
+{
+    if (lane->outcomes && !record->dead_reason)
+        outcomes_add(lane->outcomes, &(struct outcome){.seq = record->event->record->seq,
+                                                       .at_ms = now_ms,
+                                                       .offset = record->outcome.offset,
+                                                       .partition = record->outcome.partition,
+                                                       .topic = text_of(record->topic)});
+}
+
 static void count_delivered(struct lane *lane, const struct record *record)
 {
-    int64_t latency_ms = clock_wall_ms(lane->clock) - record->event->record->received_ms;
+    int64_t now_ms = clock_wall_ms(lane->clock);
+    int64_t latency_ms = now_ms - record->event->record->received_ms;
 
+    note_outcome(lane, record, now_ms);
     metric_add(lane->published, 1);
     if (record->outcome.reason && strcmp(record->outcome.reason, "no_subscribers") == 0)
         metric_add(lane->no_subscribers, 1);

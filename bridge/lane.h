@@ -28,6 +28,7 @@ struct config_target;
 struct field_policy;
 struct lane; /* opaque: defined in lane.c */
 struct metrics;
+struct outcomes;
 struct parked_topic;
 struct saver;
 
@@ -83,6 +84,7 @@ struct lane_options {
     const struct clock *clock;
     struct wakeup *wakeup; /* of the dispatcher */
     struct metrics *metrics;
+    struct outcomes *outcomes; /* told where records went; NULL: nobody is */
 };
 
 /* Borrows everything in `options`. Returns owned (lane_close) a lane without a publisher: what is

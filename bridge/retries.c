@@ -194,7 +194,6 @@ static void conclude(struct retried *retried)
 static void settled(struct outgoing *outgoing)
 {
     struct retried *retried = outgoing->owner;
-
     enum settled_as as = outgoing->record.outcome.as;
 
     if (as == SETTLED_RETRY && lane_is_configured(outgoing->lane)) {

@@ -1,6 +1,7 @@
 #include "bridge/serve.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,7 @@ struct daemon {
     const struct clock *clock;
     struct metrics *metrics;
     struct journal *journal; /* NULL in broker mode */
+    atomic_bool is_damaged;  /* its file is */
     struct dispatcher *dispatcher;
     struct webhook *webhook;
     struct subscriptions *subscriptions;
@@ -218,6 +220,17 @@ static void visit_cursor(void *context, const char *publisher, uint64_t seq)
              log_str("action", "it is not configured any more; its events are kept for it"));
 }
 
+/* Whoever supervises the process starts it again, and the start salvages the journal. */
+static void end_damaged(void *context)
+{
+    struct daemon *daemon = context;
+
+    atomic_store(&daemon->is_damaged, true);
+    log_error("journal.damaged", log_str("path", daemon->config->journal.path),
+              log_str("action", "the bridge ends: its next start salvages what is sound"));
+    kill(getpid(), SIGTERM);
+}
+
 static int open_journal(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
@@ -225,7 +238,9 @@ static int open_journal(struct daemon *daemon, struct error *err)
                                       .max_size = config->journal.max_size,
                                       .retention_ms = config->journal.retention_ms,
                                       .dedupe_window_ms = config->journal.dedupe_window_ms,
-                                      .dedupe_max = config->journal.dedupe_max};
+                                      .dedupe_max = config->journal.dedupe_max,
+                                      .on_damaged = end_damaged,
+                                      .on_damaged_context = daemon};
     enum guard_result guarded;
     struct error doubt;
 
@@ -328,6 +343,14 @@ static struct http_tls_files tls_files_of(const struct config_tls *tls)
     return (struct http_tls_files){tls->certificate, tls->key, tls->client_ca};
 }
 
+/* With a reference. */
+static const struct config *config_in_force(void *context)
+{
+    const struct daemon *daemon = context;
+
+    return reload_config(daemon->reload);
+}
+
 static void get_topic_map(void *context, struct http_request *request)
 {
     struct daemon *daemon = context;
@@ -372,7 +395,10 @@ static int start_control(struct daemon *daemon, struct error *err)
         control_journal_new(&(struct control_journal_options){.control = daemon->control,
                                                               .journal = daemon->journal,
                                                               .dispatcher = daemon->dispatcher,
-                                                              .metrics = daemon->metrics},
+                                                              .metrics = daemon->metrics,
+                                                              .clock = daemon->clock,
+                                                              .config = config_in_force,
+                                                              .config_context = daemon},
                             err);
     if (!daemon->control_journal)
         return -1;
@@ -552,6 +578,10 @@ int serve(const struct config *config, struct error *err)
     if (rc == 0)
         obey_signals(&daemon, &signals);
     stop(&daemon);
+    if (rc == 0 && atomic_load(&daemon.is_damaged)) {
+        error_set(err, ERROR_TRANSIENT, "the file of the journal is damaged");
+        return EX_IOERR;
+    }
     if (rc == 0)
         return EX_OK;
     return err->kind == ERROR_CONFIG ? EX_CONFIG : EX_UNAVAILABLE;

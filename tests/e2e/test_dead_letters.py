@@ -5,17 +5,22 @@ import time
 
 import pytest
 
-from tests.peers.process import wait_until
+from tests.e2e.openapi import check_against_openapi
+from tests.peers.process import free_port, wait_until
 
 
 def letters(bridge, query=""):
     answer = bridge.control("/control/dead-letters" + query)
     assert answer.status == 200, answer
+    check_against_openapi("DeadLetters", answer.json)
     return answer.json["dead_letters"]
 
 
 def retry(bridge, query):
-    return bridge.control("/control/dead-letters/retry?" + query, "POST")
+    answer = bridge.control("/control/dead-letters/retry?" + query, "POST")
+    if answer.status < 300:
+        check_against_openapi("Retried", answer.json)
+    return answer
 
 
 def drop(bridge, query):
@@ -160,6 +165,7 @@ def test_a_body_that_is_no_event_can_be_shown_and_dropped_but_has_no_topic(bridg
     assert (readable["publisher"], readable["reason"], readable["is_event"]) == ("webhook", "not_an_event", False)
     assert bridge.control(f"/control/dead-letters?id={readable['id']}").json["body"] == '{"event": 1}'
     shown = bridge.control(f"/control/dead-letters?id={binary['id']}").json
+    check_against_openapi("DeadLetter", shown)
     assert base64.b64decode(shown["body_base64"]) == b"\xff\xfe"
     refused = retry(bridge, f"id={readable['id']}")
     assert (refused.status, refused.json["error"]) == (409, "not_an_event")
@@ -225,3 +231,43 @@ def test_without_a_journal_there_are_none(kafka, make_bridge, topic):
                                       topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
     for answer in (bridge.control("/control/dead-letters"), retry(bridge, "all=true"), drop(bridge, "all=true")):
         assert (answer.status, answer.json["error"]) == (409, "no_journal")
+
+
+def test_the_command_asks_the_bridge_and_reads_the_journal_when_none_runs(kafka, bridge, topic):
+    kafka.create_topics(topic, max_message_bytes="4000")
+    bridge.start(control={"address": f"127.0.0.1:{free_port()}", "token": "a-token-of-enough-letters"},
+                 topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
+    run = lambda *arguments: bridge.run("dead-letters", "-c", bridge.config_path, *arguments)
+    assert run("list").stdout == "no dead letters\n"
+    events = [large_event(bridge) for _ in range(3)]
+    for body in [*events, b"\xff\x00\xfe"]:
+        assert bridge.post_signed(body).status == 200
+        wait_until(lambda: len(run("list").stdout.splitlines()) == 2 + events.index(body) if body in events else True,
+                   30, "they are buried one after the other")
+    listed = run("list").stdout.splitlines()
+    assert len(listed) == 5 and listed[0].split() == ["NUMBER", "LAST", "PUBLISHER", "TOPIC", "REASON", "EVENT"]
+    assert listed[1].split()[0] == "1" and listed[1].split()[2:] == [
+        "kafka", topic, "too_large", "lead.created", events[0]["id"]]
+    assert "--after 2" in run("list", "--limit", "2").stdout
+    assert len(run("list", "--reason", "not_an_event").stdout.splitlines()) == 2
+    assert run("show", "1", "--body").stdout.encode() == bridge.body(events[0])
+    retried = run("retry", "1")
+    assert (retried.returncode, retried.stdout) == (65, "delivered 0, failed again 1 (too_large)\n")
+    kafka.set_topic_config(topic, max_message_bytes="1000000")
+    retried = run("retry", "1", "2")
+    assert (retried.returncode, retried.stdout) == (0, "delivered 1, failed again 0\n" * 2)
+    refused = run("retry", "4")
+    assert refused.returncode == 65 and "no event" in refused.stderr
+    assert run("retry", "1").returncode == run("show", "1").returncode == run("drop", "1").returncode == 65
+    for wrong in ((), ("list", "1"), ("show",), ("retry",), ("drop", "--publisher", "kafka"), ("drop", "1", "--all"),
+                  ("retry", "one"), ("list", "--limit", "0"), ("lst",)):
+        assert run(*wrong).returncode == 64, wrong
+    bridge.terminate()
+    assert events[2]["id"] in run("show", "3").stdout and run("show", "4", "--json").stdout.count("body_base64") == 1
+    stopped = run("retry", "3")
+    assert stopped.returncode == 69 and "no bridge runs" in stopped.stderr
+    assert (run("drop", "3").stdout, run("drop", "3").returncode) == ("dropped 1\n", 65)
+    assert run("drop", "--all").stdout == "dropped 1\n" and run("list").stdout == "no dead letters\n"
+    bridge.start()
+    assert bridge.metrics().value("dead_letters") == 0
+    kafka.read(topic, count=2)
