@@ -159,6 +159,14 @@ void journal_reader_close(struct journal_reader *reader);
 int journal_read(struct journal_reader *reader, uint64_t from_seq, size_t max_count,
                  size_t max_bytes, struct event **out_events, struct error *err);
 
+/*
+ * The number of the first event that was received at `received_ms` or later, one after the newest
+ * when all are older. Numbers follow the time of receipt but for what lies between two threads, or
+ * a clock that was set back: look from some time before.
+ */
+int journal_find(struct journal_reader *reader, int64_t received_ms, uint64_t *out_seq,
+                 struct error *err);
+
 /* A parked record or a dead letter. */
 struct letter {
     uint64_t id; /* dead letters: their number; parked: the event's seq */

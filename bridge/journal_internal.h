@@ -8,6 +8,7 @@
  *   journal_letters.c parked records and dead letters: writing them
  *   journal_letters_read.c  ... and reading them
  *   journal_reader.c  reading events
+ *   journal_find.c    finding events by time
  *   journal_search.c  what people look for: events, letters, duplicates
  *   journal_records.c what the stored values look like
  */
@@ -102,6 +103,7 @@ struct journal {
     struct batch *batch;
     size_t batch_bytes;
     struct duplicates *duplicates;
+    int64_t last_batch_us; /* when it was taken; monotonic */
 
     pthread_t thread;
     bool has_thread;

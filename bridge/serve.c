@@ -200,6 +200,17 @@ static void guard_secrets(void)
                                                       "of its own"));
 }
 
+/* The usual soft limit of 1024 is for programs that call select(), which nothing here does. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static void visit_cursor(void *context, const char *publisher, uint64_t seq)
 {
     struct daemon *daemon = context;
@@ -570,6 +581,7 @@ int serve(const struct config *config, struct error *err)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN); /* TRAPS H19 */
     guard_secrets();
+    raise_descriptor_limit();
     log_info("process.starting", log_str("version", CLOSE_BRIDGE_VERSION),
              log_str("config", config->path),
              log_str("acknowledge",

@@ -1,5 +1,6 @@
 """A bridge that looks after its subscription at the simulator of Close, and what a test wants to know of the two."""
 from tests.e2e.close_client import HOOK
+from tests.e2e.openapi import check_against_openapi
 from tests.peers.process import wait_until
 
 PAIRS = [("lead", "created"), ("lead", "updated"), ("contact", "created")]
@@ -32,6 +33,7 @@ class Subscriber:
         """What an explicit sync says of the account."""
         answer = self.bridge.control("/control/sync" + query, "POST")
         assert answer.status == 200, answer
+        check_against_openapi("Syncs", answer.json)
         [account] = answer.json["accounts"]
         return account
 

@@ -131,6 +131,25 @@ static void marks_expire_with_the_window(void **state)
     assert_int_equal(dedupe_window_s(dedupe, 11 + WINDOW), WINDOW);
 }
 
+static void another_window_counts_and_what_was_forgotten_stays_so(void **state)
+{
+    struct dedupe *dedupe = *state;
+
+    add(dedupe, 1, 1, 1000);
+    add(dedupe, 2, 1, 1080);
+    dedupe_confirm(dedupe);
+    dedupe_set_window(dedupe, 50, 1090);
+    assert_int_equal(find(dedupe, 1, 1, 1090), DEDUPE_NEW);
+    assert_int_equal(find(dedupe, 2, 1, 1090), DEDUPE_SEEN);
+    assert_int_equal(dedupe_window_s(dedupe, 1090), 50);
+    dedupe_expire(dedupe, 1090);
+    dedupe_set_window(dedupe, 200, 1100);
+    assert_int_equal(find(dedupe, 1, 1, 1100), DEDUPE_NEW);
+    assert_in_range(dedupe_window_s(dedupe, 1100), 50, 51);
+    assert_in_range(dedupe_window_s(dedupe, 1150), 100, 101);
+    assert_int_equal(dedupe_window_s(dedupe, 1500), 200);
+}
+
 static void eviction_narrows_the_window_that_is_shown(void **state)
 {
     struct dedupe *dedupe = *state;
@@ -155,6 +174,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_newest_are_kept_and_all_others_forgotten, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(marks_expire_with_the_window, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_window_counts_and_what_was_forgotten_stays_so,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(eviction_narrows_the_window_that_is_shown, setup, teardown),
     };
 
