@@ -6,6 +6,7 @@
 #include "bridge/control.h"
 #include "bridge/control_events.h"
 #include "bridge/control_letters.h"
+#include "bridge/control_replay.h"
 #include "bridge/control_worker.h"
 #include "bridge/http_server.h"
 
@@ -13,6 +14,7 @@ struct control_journal {
     struct control_worker *worker;
     struct control_letters *letters;
     struct control_events *events;
+    struct control_replay *replay;
 };
 
 /* In broker mode nothing is on disk that could be looked at, sent again or dropped. */
@@ -30,6 +32,9 @@ static void add_refusals(struct control *control)
         {"DELETE", "/control/dead-letters", refuse, NULL},
         {"POST", "/control/dead-letters/retry", refuse, NULL},
         {"GET", "/control/events", refuse, NULL},
+        {"POST", "/control/replay", refuse, NULL},
+        {"GET", "/control/replay", refuse, NULL},
+        {"DELETE", "/control/replay", refuse, NULL},
     };
 
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
@@ -60,7 +65,16 @@ static int open_parts(struct control_journal *self, const struct control_journal
                                          .config = options->config,
                                          .config_context = options->config_context},
         err);
-    return self->events ? 0 : -1;
+    if (!self->events)
+        return -1;
+    self->replay =
+        control_replay_new(&(struct control_replay_options){.control = options->control,
+                                                            .worker = self->worker,
+                                                            .journal = options->journal,
+                                                            .dispatcher = options->dispatcher,
+                                                            .clock = options->clock},
+                           err);
+    return self->replay ? 0 : -1;
 }
 
 struct control_journal *control_journal_new(const struct control_journal_options *options,
@@ -90,6 +104,7 @@ void control_journal_free(struct control_journal *self)
         return;
     control_letters_free(self->letters);
     control_events_free(self->events);
+    control_replay_free(self->replay);
     control_worker_free(self->worker);
     free(self);
 }

@@ -1,6 +1,6 @@
 /*
- * The control endpoints that need a journal: dead letters and events. Without one they answer 409
- * no_journal.
+ * The control endpoints that need a journal: dead letters, events and replays. Without one they
+ * answer 409 no_journal.
  *
  * Threads: the daemon's.
  */

@@ -4,14 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bridge/base/error.h"
 #include "bridge/base/text.h"
-#include "bridge/config_values.h"
 #include "bridge/http_server.h"
-#include "schemas/envelope.h"
+#include "bridge/moment.h"
 
 static bool refuse(struct http_request *request, const char *name, const char *what)
 {
-    char message[200];
+    char message[sizeof(((struct error *)0)->message) + 40];
 
     snprintf(message, sizeof(message), "The parameter %s %s.", name, what);
     http_respond_error(request, 400, "bad_parameter", message);
@@ -82,13 +82,10 @@ bool control_query_since(struct http_request *request, const char *name, int64_t
                          int64_t *out_ms)
 {
     struct text value;
-    int64_t ago_ms;
+    struct error err;
 
-    if (!http_request_query(request, name, &value) || envelope_parse_date(value, out_ms))
+    if (!http_request_query(request, name, &value) ||
+        moment_parse(value, now_ms, out_ms, &err) == 0)
         return true;
-    if (config_value_duration(value, &ago_ms, NULL) < 0)
-        return refuse(request, name,
-                      "is a date such as 2026-01-31T12:00:00Z or a time ago such as 15m");
-    *out_ms = now_ms - ago_ms;
-    return true;
+    return refuse(request, name, err.message);
 }

@@ -27,8 +27,8 @@ bool control_query_number(struct http_request *request, const char *name, uint64
 /* true or false; without the parameter `*out` stays. */
 bool control_query_bool(struct http_request *request, const char *name, bool *out);
 
-/* A date such as 2026-01-31T12:00:00Z, or a time before `now_ms` such as 15m or 3d, in milliseconds
- * since 1970; without the parameter `*out_ms` stays. */
+/* A point in time as moment.h reads it, in milliseconds since 1970; without the parameter `*out_ms`
+ * stays. */
 bool control_query_since(struct http_request *request, const char *name, int64_t now_ms,
                          int64_t *out_ms);
 

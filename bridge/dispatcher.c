@@ -22,6 +22,7 @@
 #include "bridge/metrics.h"
 #include "bridge/outcomes.h"
 #include "bridge/recent.h"
+#include "bridge/replay.h"
 #include "bridge/retries.h"
 #include "bridge/saver.h"
 #include "bridge/topic_map.h"
@@ -51,6 +52,7 @@ struct dispatcher {
     atomic_bool has_place[PUBLISHER_COUNT]; /* in the journal: it pins events */
     struct dead_copies *dead_copies;
     struct retries *retries;
+    struct replay *replay;
     struct flights *flights;
     pthread_t thread;
     bool is_running;
@@ -168,6 +170,31 @@ static void open_retries(struct dispatcher *dispatcher)
     dispatcher->retries = retries_open(&options);
 }
 
+static uint64_t settled_up_to(void *context, enum publisher_index publisher)
+{
+    const struct dispatcher *dispatcher = context;
+    const struct follower *follower = atomic_load(&dispatcher->followers[publisher]);
+
+    return follower ? follower_settled(follower) : 0;
+}
+
+static void open_replay(struct dispatcher *dispatcher)
+{
+    struct replay_options options = {
+        .settled_up_to = settled_up_to,
+        .context = dispatcher,
+        .router = dispatcher->router,
+        .journal = dispatcher->options.journal,
+        .wakeup = &dispatcher->wakeup,
+        .clock = dispatcher->options.clock,
+        .metrics = dispatcher->options.metrics,
+    };
+
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        options.lanes[p] = dispatcher->lanes[p];
+    dispatcher->replay = replay_open(&options);
+}
+
 /* At a scrape, on its thread. */
 static void measure(void *context)
 {
@@ -238,6 +265,7 @@ static int follow_journal(struct dispatcher *dispatcher, struct error *err)
     if (journal_visit_dead(dispatcher->reader, count_dead, dispatcher, err) < 0)
         return -1;
     open_retries(dispatcher);
+    open_replay(dispatcher);
     return follow_publishers(dispatcher, err);
 }
 
@@ -311,6 +339,11 @@ struct intake *dispatcher_intake(struct dispatcher *dispatcher)
 void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request)
 {
     retries_ask(dispatcher->retries, request);
+}
+
+struct replay *dispatcher_replay(const struct dispatcher *dispatcher)
+{
+    return dispatcher->replay;
 }
 
 const char *dispatcher_trouble(const struct dispatcher *dispatcher)
@@ -430,7 +463,7 @@ static int find_places(struct dispatcher *dispatcher, struct change *change, str
             journal_add_cursor(journal, publisher_ops[p]->name, &change->cursors[p], err) < 0)
             return -1;
     }
-    if (journal && change->config->dead_letter_topic)
+    if (journal && change->config->dead_letter_topic && !dispatcher->dead_copies)
         return journal_add_cursor(journal, DEAD_COPIES_CURSOR, &change->dead_cursor, err);
     return 0;
 }
@@ -562,6 +595,8 @@ static int turn(struct dispatcher *dispatcher, bool readable[PUBLISHER_COUNT])
     run_followers(dispatcher);
     if (dispatcher->retries)
         retries_run(dispatcher->retries);
+    if (dispatcher->replay && !replay_run(dispatcher->replay))
+        timeout_ms = 0;
     if (dispatcher->flights) {
         int flights_ms = flights_run(dispatcher->flights);
 
@@ -580,6 +615,8 @@ static void stop_taking(struct dispatcher *dispatcher)
     }
     if (dispatcher->retries)
         retries_stop(dispatcher->retries);
+    if (dispatcher->replay)
+        replay_end(dispatcher->replay);
     if (dispatcher->flights)
         flights_stop(dispatcher->flights);
 }
@@ -638,6 +675,7 @@ void dispatcher_close(struct dispatcher *dispatcher)
         return;
     dead_copies_close(dispatcher->dead_copies);
     retries_close(dispatcher->retries);
+    replay_close(dispatcher->replay);
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         follower_close(atomic_load(&dispatcher->followers[p]));
     flights_close(dispatcher->flights);

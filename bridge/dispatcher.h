@@ -22,6 +22,7 @@ struct intake;
 struct journal;
 struct metrics;
 struct outcomes;
+struct replay;
 struct retry_request;
 
 struct dispatcher_options {
@@ -76,6 +77,9 @@ struct outcomes *dispatcher_outcomes(const struct dispatcher *dispatcher, int pu
 
 /* Sends dead letters again: see retries_ask(). With a journal only. Any thread. */
 void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request);
+
+/* To ask for a replay, as replay.h has it; NULL in broker mode. Lives as long as the dispatcher. */
+struct replay *dispatcher_replay(const struct dispatcher *dispatcher);
 
 /*
  * Takes nothing new, waits until what is on its way is settled and the cursors are durable, at most

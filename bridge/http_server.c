@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 enum {
     DEFAULT_MAX_HEAD = 32 * 1024,
     DEFAULT_MAX_CONNECTIONS = 4096,
+    RESERVED_DESCRIPTORS = 160, /* for brokers, the journal, Close's API, the control listener */
     DEFAULT_MAX_BUFFERED = 512 * 1024 * 1024,
     DEFAULT_REQUEST_TIMEOUT_MS = 30000,
     DEFAULT_RESPONSE_TIMEOUT_MS = 15000,
@@ -23,6 +25,18 @@ enum {
 static char *copy_of(const char *string)
 {
     return string ? alloc_string(string) : NULL;
+}
+
+/* Connections never take the descriptors that the rest of the process needs to go on. */
+static unsigned default_max_connections(void)
+{
+    struct rlimit limit;
+    rlim_t room = DEFAULT_MAX_CONNECTIONS;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        room = limit.rlim_cur > 2 * RESERVED_DESCRIPTORS ? limit.rlim_cur - RESERVED_DESCRIPTORS
+                                                         : limit.rlim_cur / 2;
+    return room < DEFAULT_MAX_CONNECTIONS ? (unsigned)room : DEFAULT_MAX_CONNECTIONS;
 }
 
 static void take_options(struct http_server *server, const struct http_server_options *options)
@@ -38,7 +52,7 @@ static void take_options(struct http_server *server, const struct http_server_op
     if (!own->max_head)
         own->max_head = DEFAULT_MAX_HEAD;
     if (!own->max_connections)
-        own->max_connections = DEFAULT_MAX_CONNECTIONS;
+        own->max_connections = default_max_connections();
     if (!own->max_buffered)
         own->max_buffered = DEFAULT_MAX_BUFFERED;
     if (!own->request_timeout_ms)

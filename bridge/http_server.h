@@ -46,7 +46,7 @@ struct http_server_options {
     unsigned threads;
     uint64_t max_body;
     size_t max_head;                      /* 0: 32 KiB */
-    unsigned max_connections;             /* 0: 4096 */
+    unsigned max_connections;             /* 0: 4096, or fewer where descriptors are scarce */
     unsigned max_connections_per_address; /* 0: no limit of its own; an IPv6 /64 is one address */
     size_t
         max_buffered; /* bytes of unfinished requests in all; 0: 512 MiB. Over it the largest go */
@@ -104,8 +104,8 @@ bool http_server_wait_idle(struct http_server *server, int64_t timeout_ms);
  */
 void http_server_free(struct http_server *server);
 
-/* The request, as long as the handler runs or until a deferred one is answered. Texts point into
- * the connection's buffer. */
+/* The request, as long as the handler runs or until a deferred one is answered, by when its body is
+ * gone (empty). Texts point into the connection's buffer. */
 struct text http_request_method(const struct http_request *request);
 struct text http_request_path(const struct http_request *request); /* as sent, without the query */
 struct text http_request_body(const struct http_request *request);

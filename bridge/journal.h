@@ -159,6 +159,14 @@ void journal_reader_close(struct journal_reader *reader);
 int journal_read(struct journal_reader *reader, uint64_t from_seq, size_t max_count,
                  size_t max_bytes, struct event **out_events, struct error *err);
 
+/*
+ * The number of the first event that was received at `received_ms` or later, one after the newest
+ * when all are older. Numbers follow the time of receipt but for what lies between two threads, or
+ * a clock that was set back: look from some time before.
+ */
+int journal_find(struct journal_reader *reader, int64_t received_ms, uint64_t *out_seq,
+                 struct error *err);
+
 /* A parked record or a dead letter. */
 struct letter {
     uint64_t id; /* dead letters: their number; parked: the event's seq */
@@ -280,6 +288,10 @@ struct journal_numbers {
     bool can_accept;         /* false: full, disk full, or the store is in trouble */
     const char *trouble;     /* with !can_accept: a static sentence */
     uint64_t conflicts;      /* same id and date, other bytes: published and counted */
+    uint64_t respelled;      /* duplicates of which one came by webhook, one from the Event Log, and
+                                which only their spelling tells apart */
+    uint64_t trusted;        /* duplicates from the Event Log by id and date alone: the first copy
+                                was delivered and is deleted */
     uint64_t damaged;        /* records passed over */
 };
 

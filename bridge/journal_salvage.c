@@ -11,6 +11,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
+#include "bridge/journal_chunks.h"
 #include "bridge/journal_image.h"
 #include "bridge/journal_plan.h"
 #include "bridge/journal_rebuild.h"
@@ -115,6 +116,20 @@ static bool is_event(struct text bytes, uint64_t seq)
     return is_sound;
 }
 
+/* Every record of a chunk, of which `last` is the last. */
+static bool is_chunk(struct text value, uint64_t last, uint64_t *events)
+{
+    struct chunk_record records[CHUNK_RECORDS];
+    size_t count = chunk_split(value, last, records);
+
+    for (size_t i = 0; i < count; i++) {
+        if (!is_event(records[i].bytes, records[i].seq))
+            return false;
+    }
+    *events += count;
+    return count > 0 && records[count - 1].seq == last;
+}
+
 static bool is_letter(struct text bytes, uint64_t id)
 {
     struct letter_view view;
@@ -135,18 +150,18 @@ static bool is_meta(struct text key, struct text value)
 
 static bool check_row(void *context, enum store_db db, struct text key, struct text value)
 {
+    uint64_t *events = context;
     struct cursor_record cursor;
     struct marks_head marks;
     uint64_t number = 0;
 
-    (void)context;
     if (store_has_integer_keys(db))
         memcpy(&number, key.data, sizeof(number));
     switch (db) {
     case STORE_META:
         return is_meta(key, value);
     case STORE_EVENTS:
-        return is_event(value, number);
+        return is_chunk(value, number, events);
     case STORE_CURSORS:
         return cursor_check(value.data, value.size, &cursor) &&
                text_equal_string(key, cursor.publisher);
@@ -162,9 +177,9 @@ static bool check_row(void *context, enum store_db db, struct text key, struct t
 }
 
 /* The small values, or all of them. */
-static struct image_rows checked_rows(bool reads_all)
+static struct image_rows checked_rows(bool reads_all, uint64_t *events)
 {
-    struct image_rows rows = {.row = check_row};
+    struct image_rows rows = {.context = events, .row = check_row};
 
     for (int db = 0; db < STORE_DB_COUNT; db++)
         rows.wants[db] = reads_all || db == STORE_META || db == STORE_CURSORS || db == STORE_MARKS;
@@ -174,7 +189,8 @@ static struct image_rows checked_rows(bool reads_all)
 static int verify(const struct store *store, bool reads_all, struct verify_report *report,
                   struct error *err)
 {
-    struct image_rows rows = checked_rows(reads_all);
+    uint64_t events = 0;
+    struct image_rows rows = checked_rows(reads_all, &events);
     struct image_source source;
     struct image image = {.problems = 0};
     struct file file;
@@ -186,6 +202,7 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
         *report = (struct verify_report){.is_sound = image_is_sound(&image),
                                          .is_foreign = image.is_foreign,
                                          .problems = image.problems,
+                                         .events = events,
                                          .bytes = source.size};
         memcpy(report->first_problem, image.first_problem, sizeof(report->first_problem));
         memcpy(report->entries, image.entries, sizeof(report->entries));
@@ -198,7 +215,7 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
 
 bool store_is_damaged(const struct store *store)
 {
-    struct image_rows rows = checked_rows(false);
+    struct image_rows rows = checked_rows(false, NULL);
     struct image image = {.problems = 0};
     struct image_source source;
     struct file file;
@@ -346,7 +363,7 @@ static int salvage_image(const struct store *store, const struct image *image,
 static int salvage(const struct store *store, const struct clock *clock,
                    struct salvage_report *report, struct error *err)
 {
-    struct image_rows rows = checked_rows(false);
+    struct image_rows rows = checked_rows(false, NULL);
     struct image_source source;
     struct image image = {.problems = 0};
     struct file file;

@@ -158,7 +158,7 @@ static bool fits_inside(const struct store *store, uint64_t need, uint64_t spare
     uint64_t margin = store->step / 2;
 
     return inside >= 2 * need + margin + spare &&
-           (room_ahead(store) >= need + margin / 4 || inside >= store->high_water / 2);
+           (room_ahead(store) >= need + margin / 4 + spare || inside >= store->high_water / 2);
 }
 
 enum store_room store_room_for_events(struct store *store, uint64_t need, uint64_t spare,

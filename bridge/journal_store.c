@@ -18,6 +18,8 @@ enum { META_BYTES = 64 * 1024 }; /* the two meta pages, whatever the page size *
 
 static const char data_name[] = "data.mdb"; /* LMDB's own names */
 static const char mdb_lock_name[] = "lock.mdb";
+static const char new_name[] = "new.mdb";
+static const char new_lock_name[] = "new.mdb-lock";
 static const char lock_name[] = "pid";
 
 const char *const store_db_names[STORE_DB_COUNT] = {
@@ -210,7 +212,7 @@ static int settle_meta_pages(const struct store *store, struct error *err)
         goto out;
     }
     if (fd < 0) {
-        rc = errno == ENOENT ? 0 : system_error(store, "cannot open data.mdb", err);
+        system_error(store, "cannot open data.mdb", err);
         goto out;
     }
     size = pread(fd, bytes, META_BYTES, 0);
@@ -268,14 +270,14 @@ static int widen_map(struct store *store, MDB_env *env)
     return mdb_env_set_mapsize(env, store->map_size);
 }
 
-static int open_mdb(struct store *store, MDB_env *env)
+static int open_mdb(struct store *store, MDB_env *env, const char *path, unsigned flags)
 {
     int rc = mdb_env_set_mapsize(env, store->map_size);
 
     if (rc == 0)
         rc = mdb_env_set_maxdbs(env, STORE_DB_COUNT);
     if (rc == 0)
-        rc = mdb_env_open(env, store->path, MDB_NOTLS | MDB_NORDAHEAD, 0600);
+        rc = mdb_env_open(env, path, flags | MDB_NOTLS | MDB_NORDAHEAD, 0600);
     if (rc == 0)
         rc = widen_map(store, env);
     if (rc == 0)
@@ -310,17 +312,63 @@ static void publish_env(struct store *store, MDB_env *env)
         note_file_size(store, fd);
 }
 
+static void remove_new(const struct store *store)
+{
+    unlinkat(store->dir_fd, new_name, 0);
+    unlinkat(store->dir_fd, new_lock_name, 0);
+}
+
+/* An LMDB code. */
+static int make_new(struct store *store, const char *path)
+{
+    MDB_env *env = NULL;
+    int rc = mdb_env_create(&env);
+
+    if (rc == 0)
+        rc = open_mdb(store, env, path, MDB_NOSUBDIR);
+    if (rc == 0)
+        rc = open_dbs(store, env); /* whose commit syncs all */
+    mdb_env_close(env);
+    if (rc == 0 && renameat(store->dir_fd, new_name, store->dir_fd, data_name) < 0)
+        rc = errno;
+    return rc;
+}
+
+/*
+ * LMDB writes the first pages of a new file without syncing them: a power cut may leave half of
+ * them, which it takes for damage for ever after. So the file is made under another name and gets
+ * its own when it is whole.
+ */
+static int make_data_file(struct store *store, struct error *err)
+{
+    size_t size = strlen(store->path) + sizeof(new_name) + 1;
+    char *path;
+    int rc;
+
+    if (faccessat(store->dir_fd, data_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    path = malloc(size);
+    if (!path)
+        return error_set(err, ERROR_FATAL, "out of memory");
+    snprintf(path, size, "%s/%s", store->path, new_name);
+    remove_new(store); /* what an earlier start may have left */
+    rc = make_new(store, path);
+    remove_new(store);
+    free(path);
+    return rc == 0 ? 0 : store_error(store, "cannot be made", rc, err);
+}
+
 int store_open_env(struct store *store, struct error *err)
 {
     MDB_env *env = NULL;
     int rc;
 
     if (check_file(store, data_name, err) < 0 || check_file(store, mdb_lock_name, err) < 0 ||
-        settle_meta_pages(store, err) < 0)
+        make_data_file(store, err) < 0 || settle_meta_pages(store, err) < 0)
         return -1;
     rc = mdb_env_create(&env);
     if (rc == 0)
-        rc = open_mdb(store, env);
+        rc = open_mdb(store, env, store->path, 0);
     if (rc == 0)
         rc = open_dbs(store, env);
     if (rc != 0) {

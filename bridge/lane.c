@@ -153,6 +153,7 @@ void lane_change(struct lane *lane, const struct carrier_options *options)
     make_series(lane);
     atomic_store(&lane->is_configured, options->options != NULL);
     carrier_change(&lane->carrier, options);
+    atomic_store(&lane->is_ready, true); /* there may be one at once, where there was none */
 }
 
 bool lane_is_configured(const struct lane *lane)
@@ -328,15 +329,17 @@ static struct outgoing *new_outgoing(struct lane *lane, struct event *event, con
     return outgoing;
 }
 
-struct outgoing *lane_prepare(struct lane *lane, struct event *event,
-                              const struct config_target *target, const char *topic)
+static struct outgoing *prepare(struct lane *lane, struct event *event,
+                                const struct config_target *target, const char *topic,
+                                bool is_replay)
 {
     struct outgoing *outgoing = new_outgoing(lane, event, topic ? topic : target->topic_source);
     struct record *record = &outgoing->record;
 
+    record->is_replay = is_replay;
     record->format = target->format;
     record->qos = target->qos;
-    record->retain = target->retain;
+    record->retain = target->retain && !is_replay;
     if (!topic) {
         refuse(outgoing, "bad_topic");
         return outgoing;
@@ -347,6 +350,18 @@ struct outgoing *lane_prepare(struct lane *lane, struct event *event,
     make_key(outgoing, target);
     make_value(outgoing, target);
     return outgoing;
+}
+
+struct outgoing *lane_prepare(struct lane *lane, struct event *event,
+                              const struct config_target *target, const char *topic)
+{
+    return prepare(lane, event, target, topic, false);
+}
+
+struct outgoing *lane_prepare_replay(struct lane *lane, struct event *event,
+                                     const struct config_target *target, const char *topic)
+{
+    return prepare(lane, event, target, topic, true);
 }
 
 /* Applies each policy to what the one before left. */
@@ -591,8 +606,10 @@ static void serve(struct lane *lane, bool fd_is_readable)
 
     if (news == CARRIER_NO_NEWS)
         return;
-    give_back_submitted(lane, news == CARRIER_HANGS);
     atomic_store(&lane->is_ready, true);
+    if (news == CARRIER_HAS_OPENED)
+        return;
+    give_back_submitted(lane, news == CARRIER_HANGS);
     if (lane_is_configured(lane))
         return;
     give_back_waiting(lane);

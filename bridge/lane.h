@@ -119,6 +119,11 @@ int lane_fd(const struct lane *lane); /* -1: nothing to poll */
 struct outgoing *lane_prepare(struct lane *lane, struct event *event,
                               const struct config_target *target, const char *topic);
 
+/* The same for a replay: the record says so, and is never retained, because what a broker keeps for
+ * newcomers is the latest event of a topic, not the latest that was sent again. */
+struct outgoing *lane_prepare_replay(struct lane *lane, struct event *event,
+                                     const struct config_target *target, const char *topic);
+
 /* A copy of a dead letter for the dead-letter topic. */
 struct dead_copy {
     const char *topic;

@@ -25,6 +25,9 @@ struct router; /* opaque: defined in topic_map.c */
 
 enum publisher_index { PUBLISHER_KAFKA, PUBLISHER_MQTT, PUBLISHER_COUNT };
 
+/* True when `pattern` is the object type, a prefix of it such as activity.*, or *. */
+bool topic_map_type_matches(const char *pattern, struct text object_type);
+
 /* True when the entry's selector takes the pair, its filter aside. Wildcards do not stand for
  * disputed or discouraged pairs. */
 bool topic_map_entry_takes(const struct config_entry *entry, struct text account,

@@ -38,6 +38,7 @@ bool buf_reserve(struct buf *buf, size_t size)
         return false;
     }
     buf->data = data;
+    buf->data[buf->size] = '\0';
     buf->capacity = capacity;
     return true;
 }

@@ -310,6 +310,36 @@ struct reading {
 };
 
 /* A reader in its own thread, as the dispatcher is. */
+static void count_cursor(void *context, const char *publisher, uint64_t seq)
+{
+    (void)seq;
+    *(int *)context += strcmp(publisher, "mqtt") == 0;
+}
+
+/* Else it would pin events, for a publisher that nobody configured. */
+static void a_cursor_that_could_not_be_stored_is_not_there(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err = {0};
+    uint64_t seq = 77;
+    int cursors = 0;
+
+    fixture_open_with(fixture, &clock_system);
+    assert_int_equal(fixture_post_id(fixture, "before"), DELIVERY_ACCEPTED);
+    arm(CALL_PWRITE | CALL_WRITEV, 1, EIO, true);
+    assert_int_equal(journal_add_cursor(fixture->journal, "mqtt", &seq, &err), -1);
+    assert_int_equal(err.kind, ERROR_TRANSIENT);
+    assert_string_equal(err.message, "the journal cannot store a cursor for mqtt now");
+    assert_int_equal(seq, 77);
+    disarm();
+    assert_true(fixture_until(fixture, accepts));
+    fixture_close(fixture);
+    fixture->journal = journal_open(&fixture->options, &clock_system, &err);
+    assert_non_null(fixture->journal);
+    journal_visit_cursors(fixture->journal, count_cursor, &cursors);
+    assert_int_equal(cursors, 0);
+}
+
 static void *read_all_the_time(void *argument)
 {
     struct reading *reading = argument;
@@ -589,6 +619,7 @@ int main(void)
         FAULT_TEST(a_failed_sync_is_never_answered_2xx),
         FAULT_TEST(a_failed_write_is_never_answered_2xx),
         FAULT_TEST(a_refused_commit_that_landed_is_taken_out_again),
+        FAULT_TEST(a_cursor_that_could_not_be_stored_is_not_there),
         FAULT_TEST(while_the_disk_fails_it_says_so_and_then_goes_on_by_itself),
         FAULT_TEST(a_failing_disk_does_not_hinder_the_end),
         FAULT_TEST(a_file_that_is_damaged_meanwhile_is_not_waited_for),

@@ -1,0 +1,62 @@
+"""Consumers beside a test: they take what comes at once, so that nothing waits for them or is forgotten by a mock."""
+import re
+import threading
+
+from tests.peers.process import Process, wait_until
+
+
+class Tapped:
+    """A message as mosquitto_sub writes it."""
+
+    def __init__(self, line):
+        time, self.topic, properties, payload = line.split("\t")
+        self.time = float(time)
+        self.payload = bytes.fromhex(payload)
+        found = re.search(r"closeeventid:(\S+)", properties)
+        self.event_id = found and found[1]
+
+
+class Tap:
+    """Writes everything a mosquitto distributes to a file, in a process of its own: quick enough for any load."""
+
+    def __init__(self, broker, folder):
+        self.path = folder / "tap"
+        self.process = Process("mosquitto_sub", ["mosquitto_sub", "-V", "5", "-p", broker.port, "-q", "2", "-t", "#", "-F",
+                                                 "%U\t%t\t%P\t%x"], self.path).start()
+
+    def messages(self):
+        lines = self.path.read_text().split("\n")[:-1]
+        return [Tapped(line) for line in lines if line.count("\t") == 3]
+
+    def close(self):
+        self.process.kill()
+
+
+class Collector:
+    """Reads topics of a Kafka in a thread until closed."""
+
+    def __init__(self, broker, topics):
+        self.reader = broker.reader(*topics)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stopped.is_set():
+            self.reader.poll(0.1)
+        self.reader.consumer.close()
+
+    @property
+    def records(self):
+        return list(self.reader.records)
+
+    def wait(self, ids, timeout=30, what="every event"):
+        """Until all these ids came."""
+        ids = set(ids)
+        wait_until(lambda: ids <= {record.event_id for record in self.records}, timeout,
+                   lambda: f"{what}: {len(ids - {record.event_id for record in self.records})} of {len(ids)} are missing",
+                   interval=0.1)
+
+    def close(self):
+        self.stopped.set()
+        self.thread.join()

@@ -1,0 +1,84 @@
+"""kill -9 under load: nothing that was answered 2xx is missing afterwards, copies are at most the window (RELIABILITY F1)."""
+import time
+
+import pytest
+
+from tests.faults.checker import judge
+from tests.peers.process import wait_until
+
+pytestmark = pytest.mark.row("F1")
+
+WINDOW = 4000      # DESIGN section 6: events that a crash may publish twice, to Kafka
+STARTS_WITHIN = 2  # seconds
+
+
+def routes(topic, *publishers):
+    kinds = {"kafka": {"topic": topic}, "mqtt": {"topic": topic + "/{object_type}", "qos": 1}}
+    return [{"object_type": "*", **{name: kinds[name] for name in publishers}}]
+
+
+def kill_rounds(bridge, sender, dice, kills):
+    """Returns (when each start was, by the clock of the brokers; how long the slowest took)."""
+    starts, slowest = [], 0.0
+    for _ in range(kills):
+        with sender.running():
+            time.sleep(dice.uniform(0.05, 0.5))  # the length of the run
+            bridge.kill()
+        starts.append(time.time())
+        before = time.monotonic()
+        bridge.start()
+        slowest = max(slowest, time.monotonic() - before)
+        sender.redeliver()
+    return starts, slowest
+
+
+def everything(bridge, ledger, kafka, topic, tap=None, timeout=120):
+    """Waits until all that was accepted is published, and takes it into the ledger."""
+    publishers = ["kafka"] + (["mqtt"] if tap else [])
+    wait_until(lambda: all(bridge.metrics().value("publisher_lag_events", publisher=name) == 0 for name in publishers),
+               timeout, lambda: f"everything is published: {bridge.readyz().body}", interval=0.1)
+    ledger.take_kafka(kafka.read_all(topic, timeout=timeout))
+    if tap:
+        accepted = ledger.accepted_ids()
+        wait_until(lambda: accepted <= {message.event_id for message in tap.messages()}, 30, "mosquitto passed it on",
+                   interval=0.5)
+        ledger.take_mqtt(tap.messages())
+    return judge(ledger, *publishers)
+
+
+def test_nothing_is_lost_when_killed_with_the_brokers_up(kafka, mosquitto, make_bridge, make_sender, make_tap, ledger, topic, dice,
+                                                       tier, figures):
+    kills = tier.pick(30, 1500)
+    kafka.create_topics(topic, partitions=4, message_timestamp_type="LogAppendTime")
+    tap = make_tap(mosquitto.start())
+    bridge = make_bridge(kafka, mosquitto).start(topic_map=routes(topic, "kafka", "mqtt"), journal={"max_size": "2GiB"})
+    sender = make_sender(bridge, rate=2000)
+    starts, slowest = kill_rounds(bridge, sender, dice, kills)
+    verdict = everything(bridge, ledger, kafka, topic, tap).check(duplicates=kills * WINDOW)
+    most = verdict.most_duplicates_between(starts)
+    figures(kills=kills, accepted=verdict.accepted, lost=0, duplicates=sum(verdict.duplicated.values()),
+            most_duplicates_of_one_kill=most, slowest_start_s=round(slowest, 2))
+    assert most <= WINDOW
+    assert slowest <= STARTS_WITHIN
+    assert bridge.metrics().value("events_dead_total") == 0
+
+
+def test_nothing_is_lost_when_killed_with_kafka_silent_and_nothing_comes_twice_without_a_crash(
+        own_kafka, make_bridge, make_sender, ledger, topic, dice, tier, figures):
+    kills = tier.pick(20, 500)
+    kafka = own_kafka().start()
+    kafka.create_topics(topic, partitions=4, message_timestamp_type="LogAppendTime")
+    bridge = make_bridge(kafka).start(topic_map=routes(topic, "kafka"), journal={"max_size": "2GiB"})
+    sender = make_sender(bridge, rate=2000)
+    bridge.wait_up("kafka")
+    with sender.running():
+        time.sleep(2)
+    everything(bridge, ledger, kafka, topic).check(duplicates=0)
+    kafka.pause()  # what is submitted hangs in the connection
+    starts, slowest = kill_rounds(bridge, sender, dice, kills)
+    kafka.resume()
+    verdict = everything(bridge, ledger.excerpt(), kafka, topic).check(duplicates=kills * WINDOW)
+    figures(kills=kills, accepted=verdict.accepted, lost=0, duplicates_without_a_crash=0,
+            duplicates_with_silent_kafka=verdict.duplicated["kafka"],
+            most_duplicates_of_one_kill=verdict.most_duplicates_between(starts), slowest_start_s=round(slowest, 2))
+    assert slowest <= STARTS_WITHIN

@@ -1,0 +1,168 @@
+"""A Kafka that is down, answers with errors, or ends the producer (RELIABILITY F10-F12)."""
+import time
+
+import pytest
+
+from tests.faults.checker import judge
+from tests.faults.journal import Journal
+from tests.faults.measure import Watch
+from tests.peers.process import wait_until
+
+WINDOW = 4000
+REBUILT_WITHIN = 5     # seconds
+GROWS_LESS_THAN = 32   # MiB of anonymous memory, in an outage
+
+RETRIED = {"LEADER_NOT_AVAILABLE": 5, "NOT_LEADER_FOR_PARTITION": 6, "REQUEST_TIMED_OUT": 7, "NETWORK_EXCEPTION": 13,
+           "KAFKA_STORAGE_ERROR": 56, "connection broken": -195, "CLUSTER_AUTHORIZATION_FAILED": 31}
+PARKED = {"UNKNOWN_TOPIC_OR_PART": 3, "TOPIC_AUTHORIZATION_FAILED": 29, "INVALID_TOPIC": 17, "POLICY_VIOLATION": 44,
+          "THROTTLING_QUOTA_EXCEEDED": 89, "NOT_ENOUGH_REPLICAS": 19, "NOT_ENOUGH_REPLICAS_AFTER_APPEND": 20}
+DEAD = {"MSG_SIZE_TOO_LARGE": 10, "RECORD_LIST_TOO_LARGE": 18, "INVALID_RECORD": 87, "INVALID_TIMESTAMP": 32}
+FATAL = {"OUT_OF_ORDER_SEQUENCE_NUMBER": 45, "UNKNOWN_PRODUCER_ID": 59}
+
+
+def routes(topic):
+    return [{"object_type": "*", "kafka": {"topic": topic}}]
+
+
+def lag(bridge):
+    metrics = bridge.metrics()
+    return metrics.value("publisher_lag_events", publisher="kafka") + metrics.value("parked_events", publisher="kafka")
+
+
+def wait_settled(bridge, timeout=60):
+    wait_until(lambda: lag(bridge) == 0, timeout, lambda: f"everything is published or dead: {bridge.log()[-2000:]}", interval=0.1)
+
+
+@pytest.mark.row("F10")
+def test_an_outage_of_kafka_delays_events_and_nothing_else(own_kafka, make_bridge, make_sender, ledger, topic, tier, figures):
+    kafka = own_kafka().start()
+    kafka.create_topics(topic, partitions=4)
+    bridge = make_bridge(kafka).start(journal={"max_size": "4GiB"}, topic_map=routes(topic))
+    bridge.wait_up("kafka")
+    sender = make_sender(bridge, rate=500, persistent=True)
+    watch = Watch(bridge)
+    with sender.running():
+        before = measure(sender, watch, 15)
+        kafka.kill()
+        outage = measure(sender, watch, tier.pick(60, 600))
+        kafka.start()
+        back = time.monotonic()
+        bridge.wait_up("kafka")
+        reconnected = time.monotonic() - back
+        wait_until(lambda: lag(bridge) < 500, 120, "the backlog is gone", interval=0.1)
+        drained = time.monotonic() - back
+    watch.stop()
+    sender.redeliver()
+    wait_settled(bridge)
+    assert set(sender.statuses) == {200}
+    ledger.take_kafka(kafka.read_all(topic, timeout=120))
+    verdict = judge(ledger, "kafka").check(duplicates=WINDOW)
+    grown = (outage["memory"] - before["memory"]) / (1 << 20)
+    figures(outage_s=outage["seconds"], accepted=verdict.accepted, lost=0, duplicates=verdict.duplicated["kafka"],
+            memory_grown_mib=round(grown, 1), p99_before_ms=round(before["p99"], 1), p99_in_outage_ms=round(outage["p99"], 1),
+            up_after_s=round(reconnected, 1), drained_after_s=round(drained, 1), slowest_health_ms=round(watch.slowest_health_ms))
+    assert grown < GROWS_LESS_THAN
+    assert outage["p99"] <= max(2 * before["p99"], 10)
+    assert reconnected <= 10
+    assert watch.slowest_health_ms < 1000
+
+
+def measure(sender, watch, seconds):
+    start = time.monotonic()
+    time.sleep(seconds)  # the length of the measurement
+    return {"seconds": seconds, "p99": sender.p99_ms(since=start), "memory": watch.most_memory(since=start)}
+
+
+@pytest.mark.row("F10")
+def test_a_killed_kafka_loses_nothing_and_keeps_the_order(own_kafka, make_bridge, make_sender, ledger, topic, tier, figures):
+    kafka = own_kafka().start()
+    kafka.create_topics(topic, partitions=4)
+    bridge = make_bridge(kafka).start(topic_map=routes(topic))
+    sender = make_sender(bridge, rate=500, persistent=True)
+    kills = tier.pick(2, 20)
+    with sender.running():
+        for _ in range(kills):
+            wait_until(lambda: lag(bridge) < 500, 60, "events flow")
+            kafka.kill()
+            bridge.wait_up("kafka", False)
+            kafka.start()
+    wait_settled(bridge)
+    ledger.take_kafka(kafka.read_all(topic))
+    verdict = judge(ledger, "kafka").check(duplicates=kills * WINDOW)
+    figures(kafka_killed=kills, accepted=verdict.accepted, lost=0, duplicates=verdict.duplicated["kafka"])
+
+
+class Moved:
+    """How much counters moved."""
+
+    def __init__(self, bridge, *names):
+        self.bridge, self.names = bridge, names
+        self.before = self.read()
+
+    def read(self):
+        metrics = self.bridge.metrics()
+        return {name: metrics.value(name, publisher="kafka") for name in self.names}
+
+    def __getitem__(self, name):
+        return self.read()[name] - self.before[name]
+
+
+def send_some(sender, count=60):
+    before = sender.accepted
+    with sender.running():
+        wait_until(lambda: sender.accepted >= before + count, 30, "events are accepted")
+
+
+@pytest.mark.row("F11")
+@pytest.mark.parametrize("kind, codes", [("retried", RETRIED), ("parked", PARKED), ("dead", DEAD), ("fatal", FATAL)])
+def test_every_error_of_kafka_is_answered_as_it_has_to_be(mock_kafka, make_bridge, make_sender, collect, ledger, topic, tier, figures,
+                                                          kind, codes):
+    bridge = make_bridge(mock_kafka).start(topic_map=routes(topic))
+    collector = collect(mock_kafka, topic)
+    bridge.wait_up("kafka")
+    sender = make_sender(bridge, rate=600, lines=8)
+    for name, code in codes.items():
+        for count in tier.pick([2], [1, 2, 5, 20]):
+            moved = Moved(bridge, "events_dead_total")
+            parked = bridge.log().count("event=topic.parked")
+            mock_kafka.fail(code, count)
+            send_some(sender)
+            wait_settled(bridge)
+            assert (moved["events_dead_total"] > 0) == (kind == "dead"), f"{name}: {moved['events_dead_total']} dead letters"
+            if kind == "retried":
+                assert bridge.log().count("event=topic.parked") == parked, name
+            mock_kafka.order("clear", 0)
+    rebuilt = bridge.log().count("event=kafka.producer_replaced")
+    bridge.kill()
+    journal = Journal(bridge.config["journal"]["path"])
+    collector.wait(ledger.accepted_ids() - {letter["id"] for letter in journal.dead}, what="what is not dead")
+    ledger.take_kafka(collector.records)
+    ledger.take_journal(journal)
+    verdict = judge(ledger, "kafka").check(duplicates=WINDOW if kind in ("retried", "fatal") else 0)
+    figures(**{f"{kind}_codes": len(codes), f"{kind}_accepted": verdict.accepted, f"{kind}_lost": 0,
+               f"{kind}_dead": len(journal.dead), f"{kind}_rebuilt": rebuilt})
+
+
+@pytest.mark.row("F12")
+def test_a_producer_that_ended_is_replaced_and_keeps_the_order(mock_kafka, make_bridge, make_sender, collect, ledger, topic, dice, tier,
+                                                              figures):
+    bridge = make_bridge(mock_kafka).start(topic_map=routes(topic), journal={"max_size": "2GiB"})
+    collector = collect(mock_kafka, topic)
+    bridge.wait_up("kafka")
+    sender = make_sender(bridge, rate=500, persistent=True)
+    ends, slowest = tier.pick(5, 200), 0.0
+    with sender.running():
+        for number in range(ends):
+            time.sleep(dice.uniform(0, 0.5))  # somewhere
+            replaced = lambda: bridge.log().count("event=kafka.producer_replaced")  # noqa: E731
+            mock_kafka.fail(45)
+            wait_until(lambda: replaced() > number, 20, "the producer is replaced")
+            ended, got = time.monotonic(), len(collector.records)
+            wait_until(lambda: len(collector.records) > got, 30, "a new one delivers")
+            slowest = max(slowest, time.monotonic() - ended)
+    wait_settled(bridge)
+    collector.wait(ledger.accepted_ids())
+    ledger.take_kafka(collector.records)
+    verdict = judge(ledger, "kafka").check(duplicates=ends * WINDOW)
+    figures(ends=ends, accepted=verdict.accepted, lost=0, duplicates=verdict.duplicated["kafka"], slowest_rebuild_s=round(slowest, 1))
+    assert slowest <= REBUILT_WITHIN
