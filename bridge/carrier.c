@@ -173,7 +173,7 @@ enum carrier_news carrier_turn(struct carrier *carrier, bool fd_is_readable, boo
     case CARRIER_WAITING:
         if (now_ms(carrier) >= carrier->deadline_ms)
             make_next(carrier);
-        break;
+        return carrier->phase == CARRIER_OPEN ? CARRIER_HAS_OPENED : CARRIER_NO_NEWS;
     }
     return CARRIER_NO_NEWS;
 }

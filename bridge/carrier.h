@@ -56,6 +56,7 @@ struct carrier {
 /* What a turn has brought about. */
 enum carrier_news {
     CARRIER_NO_NEWS,
+    CARRIER_HAS_OPENED, /* at last, after it could not be made */
     /* The publisher has ended, and makes no more calls: what it had and did not settle is its
      * owner's again. */
     CARRIER_HAS_ENDED,

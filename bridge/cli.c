@@ -14,8 +14,9 @@
 #include "bridge/config.h"
 
 static const struct command *const commands[] = {
-    &cli_serve,   &cli_check,  &cli_sync,    &cli_unsubscribe, &cli_send,     &cli_status,
-    &cli_catalog, &cli_topics, &cli_journal, &cli_keys,        &cli_asyncapi, &cli_version};
+    &cli_serve,   &cli_check,  &cli_sync,         &cli_unsubscribe, &cli_catch_up, &cli_send,
+    &cli_status,  &cli_events, &cli_dead_letters, &cli_replay,      &cli_catalog,  &cli_topics,
+    &cli_journal, &cli_keys,   &cli_asyncapi,     &cli_version};
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -25,7 +26,7 @@ static void print_help(FILE *out)
           "usage: close-bridge COMMAND [options]\n\ncommands:\n",
           out);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-11s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(out, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\n`close-bridge COMMAND --help` explains a command.\n"
           "The configuration is ./close-bridge.yaml unless -c or CLOSE_BRIDGE_CONFIG names another "
           "file.\n",

@@ -1,19 +1,51 @@
 /*
- * journal: what the journal of a bridge that does not run holds, and forgetting a publisher that
- * was removed.
+ * journal: what the journal of a bridge that does not run holds, whether its file is sound, making
+ * a new one of what is, and forgetting a publisher that was removed.
  */
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sysexits.h>
 
+#include "bridge/base/buf.h"
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
 #include "bridge/cli.h"
+#include "bridge/cli_store.h"
 #include "bridge/config.h"
 #include "bridge/journal.h"
+#include "bridge/journal_salvage.h"
+
+/* What the command line says. */
+struct request {
+    const char *config_path;
+    const char *path; /* of the journal, instead of a configuration */
+    bool is_child;    /* of a bridge that starts */
+    bool is_quick;
+    const char *action;
+    const char *publisher; /* of drop-publisher */
+};
+
+/* Its errors concern the folder: somebody uses it, or it is not what it should be. */
+static int fail(const struct request *request, const struct error *err)
+{
+    fprintf(stderr, "%s%s\n", request->is_child ? "" : "close-bridge journal: ", err->message);
+    return err->kind == ERROR_CONFIG  ? EX_UNAVAILABLE
+           : err->kind == ERROR_INPUT ? EX_DATAERR
+                                      : EX_IOERR;
+}
+
+static int no_journal(const char *path)
+{
+    fprintf(stderr, "close-bridge journal: there is no journal in %s\n", path);
+    return EX_NOINPUT;
+}
+
+/* ---- stats and drop-publisher ---- */
 
 static void print_cursor(void *context, const char *publisher, uint64_t seq)
 {
@@ -23,15 +55,35 @@ static void print_cursor(void *context, const char *publisher, uint64_t seq)
            numbers->tail - seq);
 }
 
-static void print_stats(struct journal *journal)
+static void print_parked(void *context, const char *publisher, const char *topic, uint64_t count,
+                         int64_t first_ms, const char *reason)
 {
-    struct journal_numbers numbers;
+    struct buf since = {0};
 
+    (void)context;
+    buf_append_utc(&since, first_ms);
+    printf("parked %" PRIu64 " for %s topic %s: %s since %s\n", count, publisher, topic, reason,
+           since.data ? since.data : "");
+    buf_release(&since);
+}
+
+static int print_stats(struct journal *journal, struct error *err)
+{
+    struct journal_reader *reader = journal_reader_open(journal, err);
+    struct journal_numbers numbers;
+    int rc;
+
+    if (!reader)
+        return -1;
     journal_numbers(journal, &numbers);
     printf("events %" PRIu64 " to %" PRIu64 "\nspace %" PRIu64 " of %" PRIu64
-           " bytes\ndead letters %" PRIu64 "\n",
-           numbers.head, numbers.tail, numbers.bytes, numbers.max_bytes, numbers.dead_count);
+           " bytes\ndead letters %" PRIu64 ", %" PRIu64 " of %" PRIu64 " bytes\n",
+           numbers.head, numbers.tail, numbers.bytes, numbers.max_bytes, numbers.dead_count,
+           numbers.dead_bytes, numbers.dead_max_bytes);
     journal_visit_cursors(journal, print_cursor, &numbers);
+    rc = journal_visit_parked(reader, print_parked, NULL, err);
+    journal_reader_close(reader);
+    return rc;
 }
 
 static bool is_configured(const struct config *config, const char *publisher)
@@ -40,92 +92,223 @@ static bool is_configured(const struct config *config, const char *publisher)
            (config->mqtt.is_configured && strcmp(publisher, "mqtt") == 0);
 }
 
-static int drop_publisher(struct journal *journal, const struct config *config,
-                          const char *publisher)
+static int use_journal(const struct request *request, struct journal *journal)
 {
     struct error err = {0};
 
-    if (is_configured(config, publisher)) {
-        fprintf(stderr,
-                "close-bridge journal: %s is configured: remove it from the configuration first\n",
-                publisher);
-        return EX_USAGE;
-    }
-    if (journal_drop_publisher(journal, publisher, &err) < 0) {
-        fprintf(stderr, "close-bridge journal: %s\n", err.message);
-        return err.kind == ERROR_INPUT ? EX_DATAERR : EX_IOERR;
-    }
-    printf("%s is forgotten; events that were kept for it alone will be deleted\n", publisher);
+    if (!request->publisher)
+        return print_stats(journal, &err) < 0 ? fail(request, &err) : EX_OK;
+    if (journal_drop_publisher(journal, request->publisher, &err) < 0)
+        return fail(request, &err);
+    printf("%s is forgotten; events that were kept for it alone will be deleted\n",
+           request->publisher);
     return EX_OK;
 }
 
-static int use_journal(const struct config *config, const char *publisher)
+static int open_and_use(const struct request *request, const struct config *config)
 {
-    struct journal_options options = {.path = config->journal.path,
-                                      .max_size = config->journal.max_size,
-                                      .retention_ms = config->journal.retention_ms,
-                                      .dedupe_window_ms = config->journal.dedupe_window_ms,
-                                      .dedupe_max = config->journal.dedupe_max};
-    struct error err = {0};
-    struct journal *journal = journal_open(&options, &clock_system, &err);
-    int rc = EX_OK;
+    int rc;
+    struct journal *journal = cli_open_journal("journal", config, &rc);
 
-    if (!journal) {
-        fprintf(stderr, "close-bridge journal: %s; stop the bridge first\n", err.message);
-        return EX_UNAVAILABLE;
-    }
-    if (publisher)
-        rc = drop_publisher(journal, config, publisher);
-    else
-        print_stats(journal);
+    if (!journal)
+        return rc;
+    rc = use_journal(request, journal);
     journal_close(journal);
+    return rc;
+}
+
+/* ---- verify ---- */
+
+static int verify(const struct request *request, const char *path)
+{
+    struct verify_report report;
+    struct error err = {0};
+    int rc = journal_verify(path, !request->is_quick, &report, &err);
+
+    if (rc == 0)
+        return no_journal(path);
+    if (rc < 0)
+        return fail(request, &err);
+    if (report.is_foreign) {
+        error_set(&err, ERROR_CONFIG,
+                  "%s/data.mdb is a database of something else; give the journal a folder of its "
+                  "own",
+                  path);
+        fail(request, &err);
+        return EX_CONFIG;
+    }
+    if (report.is_sound && request->is_quick)
+        printf("sound: %" PRIu64 " bytes\n", report.bytes);
+    else if (report.is_sound)
+        printf("sound: %" PRIu64 " bytes, %" PRIu64 " events, %" PRIu64 " parked records, %" PRIu64
+               " dead letters, %" PRIu64 " batches of marks\n",
+               report.bytes, report.events, report.entries[STORE_PARKED],
+               report.entries[STORE_DEAD], report.entries[STORE_MARKS]);
+    else
+        printf("damaged: %s (%" PRIu64 " problem%s)\n", report.first_problem, report.problems,
+               report.problems == 1 ? "" : "s");
+    return report.is_sound ? EX_OK : EX_DATAERR;
+}
+
+/* ---- salvage ---- */
+
+static void print_lost(const struct salvage_report *report)
+{
+    struct buf line = {0};
+
+    buf_printf(&line, "lost: %" PRIu64 " accepted event%s, received", report->lost,
+               report->lost == 1 ? "" : "s");
+    if (report->lost_since_ms) {
+        buf_append_string(&line, " after ");
+        buf_append_utc(&line, report->lost_since_ms);
+    }
+    if (report->lost_until_ms) {
+        buf_append_string(&line, report->lost_since_ms ? " and before " : " before ");
+        buf_append_utc(&line, report->lost_until_ms);
+    }
+    buf_append_string(&line, "; Close's Event Log has them: catch up from that time");
+    puts(line.data ? line.data : "");
+    buf_release(&line);
+}
+
+static void print_salvage(const struct salvage_report *report)
+{
+    if (report->set_aside[0])
+        printf("the damaged file is kept: %s\n", report->set_aside);
+    printf("kept: %" PRIu64 " events, %" PRIu64 " of them to be published, %" PRIu64
+           " parked records, %" PRIu64 " dead letters, %" PRIu64 " marks, %" PRIu64 " cursors\n",
+           report->events, report->to_publish, report->parked, report->dead, report->marks,
+           report->cursors);
+    if (report->lost)
+        print_lost(report);
+    if (!report->are_cursors_known)
+        puts("the cursors are damaged: every publisher begins with the oldest event, so consumers "
+             "see some again");
+    if (!report->is_whole)
+        puts("the search was given up: the file holds more damaged values than sound ones");
+}
+
+static int salvage(const struct request *request, const char *path)
+{
+    struct salvage_report report;
+    struct error err = {0};
+    int rc = journal_salvage(path, &clock_system, &report, &err);
+
+    if (rc == 0)
+        return no_journal(path);
+    if (rc < 0)
+        return fail(request, &err);
+    print_salvage(&report);
+    return EX_OK;
+}
+
+/* ---- the command line ---- */
+
+/* -1: fine; else the exit code. */
+static int read_request(int argc, char **argv, struct request *request)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"path", required_argument, NULL, 'p'},
+                                            {"quick", no_argument, NULL, 'q'},
+                                            {"child", no_argument, NULL, 'x'},
+                                            {NULL, 0, NULL, 0}};
+    int option;
+
+    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
+        if (option == 'c')
+            request->config_path = optarg;
+        else if (option == 'p')
+            request->path = optarg;
+        else if (option == 'q')
+            request->is_quick = true;
+        else if (option == 'x')
+            request->is_child = true;
+        else
+            return cli_wrong_option("journal", option, argv, options);
+    }
+    request->action = optind < argc ? argv[optind] : "";
+    if (strcmp(request->action, "drop-publisher") == 0 && argc - optind == 2) {
+        request->publisher = argv[optind + 1];
+        return -1;
+    }
+    if (argc - optind == 1 &&
+        (strcmp(request->action, "stats") == 0 || strcmp(request->action, "verify") == 0 ||
+         strcmp(request->action, "salvage") == 0))
+        return -1;
+    return cli_usage_error("journal", "say stats, verify, salvage or drop-publisher NAME");
+}
+
+/* verify and salvage need nothing but the folder. */
+static bool is_of_file(const struct request *request)
+{
+    return strcmp(request->action, "verify") == 0 || strcmp(request->action, "salvage") == 0;
+}
+
+static int work_on_file(const struct request *request, const char *path)
+{
+    return strcmp(request->action, "verify") == 0 ? verify(request, path) : salvage(request, path);
+}
+
+static int work_with_config(const struct request *request)
+{
+    int rc;
+    struct config *config = cli_load_config(cli_config_path(request->config_path), &rc);
+
+    if (!config)
+        return rc;
+    if (config->journal.acknowledge == ACKNOWLEDGE_BROKER) {
+        fprintf(stderr, "close-bridge journal: with acknowledge: broker there is no journal\n");
+        rc = EX_CONFIG;
+    } else if (is_of_file(request)) {
+        rc = work_on_file(request, config->journal.path);
+    } else if (request->publisher && is_configured(config, request->publisher)) {
+        fprintf(stderr,
+                "close-bridge journal: %s is configured: remove it from the configuration first\n",
+                request->publisher);
+        rc = EX_USAGE;
+    } else {
+        rc = open_and_use(request, config);
+    }
+    config_free(config);
     return rc;
 }
 
 static int run(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {NULL, 0, NULL, 0}};
-    const char *path = NULL;
-    struct config *config;
-    bool drops;
-    int option;
-    int rc;
+    struct request request = {.config_path = NULL};
+    int rc = read_request(argc, argv, &request);
 
-    while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
-        if (option != 'c')
-            return cli_usage_error("journal", "wrong option");
-        path = optarg;
-    }
-    drops = argc - optind == 2 && strcmp(argv[optind], "drop-publisher") == 0;
-    if (!drops && (argc - optind != 1 || strcmp(argv[optind], "stats") != 0))
-        return cli_usage_error("journal", "say stats, or drop-publisher NAME");
-    config = cli_load_config(cli_config_path(path), &rc);
-    if (!config)
+    if (rc >= 0)
         return rc;
-    if (config->journal.acknowledge == ACKNOWLEDGE_BROKER) {
-        fprintf(stderr, "close-bridge journal: with acknowledge: broker there is no journal\n");
-        config_free(config);
-        return EX_CONFIG;
-    }
+    if (request.path && !is_of_file(&request))
+        return cli_usage_error("journal", "--path goes with verify and salvage");
     log_configure(LOG_ERROR, LOG_LOGFMT);
-    rc = use_journal(config, drops ? argv[optind + 1] : NULL);
-    config_free(config);
-    return rc;
+    if (request.is_child)
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* else it would keep the journal locked */
+    return request.path ? work_on_file(&request, request.path) : work_with_config(&request);
 }
 
-const struct command cli_journal = {"journal",
-                                    "look into the journal of a bridge that does not run",
-                                    "usage: close-bridge journal [-c FILE] stats\n"
-                                    "       close-bridge journal [-c FILE] drop-publisher NAME\n"
-                                    "\n"
-                                    "stats says what the journal holds and how far each publisher "
-                                    "is. drop-publisher forgets one that\n"
-                                    "is configured no more: until then its events are kept for it, "
-                                    "and /readyz shows it as removed.\n"
-                                    "The bridge must not be running.\n"
-                                    "\n"
-                                    "exit codes: 0 done, 64 usage, 65 no such publisher, 66 and 78 "
-                                    "as for check, 69 the journal cannot be\n"
-                                    "opened.\n",
-                                    run};
+const struct command cli_journal = {
+    "journal", "look into the journal of a bridge that does not run",
+    "usage: close-bridge journal [-c FILE] stats\n"
+    "       close-bridge journal [-c FILE | --path FOLDER] verify [--quick]\n"
+    "       close-bridge journal [-c FILE | --path FOLDER] salvage\n"
+    "       close-bridge journal [-c FILE] drop-publisher NAME\n"
+    "\n"
+    "stats says what the journal holds and how far each publisher is.\n"
+    "verify reads the whole file and says whether it is sound; with --quick it leaves out the\n"
+    "bodies of events. A bridge that was not stopped in order does that at its next start.\n"
+    "salvage builds a new file of all that is sound: events, cursors, parked records, dead\n"
+    "letters, marks of what was received. The old file is kept beside it. A bridge that finds\n"
+    "its journal damaged does that by itself.\n"
+    "drop-publisher forgets a publisher that is configured no more: until then its events are\n"
+    "kept for it, and /readyz shows it as removed.\n"
+    "The bridge must not be running.\n"
+    "\n"
+    "exit codes: 0 done or sound, 64 usage, 65 damaged or no such publisher, 66 no such file or\n"
+    "journal, 69 the journal is in use or cannot be opened, 74 its disk fails, 78 as for check, "
+    "or\n"
+    "the file is another program's.\n"
+    "\n"
+    "example: close-bridge journal -c close-bridge.yaml verify\n",
+    run};

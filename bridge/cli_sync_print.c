@@ -6,36 +6,15 @@
 #include <sysexits.h>
 
 #include "bridge/base/buf.h"
+#include "bridge/cli_json.h"
 #include "bridge/cli_sync.h"
-#include "schemas/json_compare.h"
-#include "schemas/json_reader.h"
 #include "schemas/json_scan.h"
-
-static struct text member(struct text object, const char *name)
-{
-    struct text value;
-
-    return json_find_member(object, text_of(name), &value) ? value : (struct text){NULL, 0};
-}
-
-/* Into `out`, without the control characters that a terminal would obey. */
-static const char *plain(struct text string, struct buf *out)
-{
-    buf_clear(out);
-    if (json_is_string(string))
-        json_unescape(json_string_inside(string), out);
-    for (size_t i = 0; i < out->size; i++) {
-        if ((unsigned char)out->data[i] < 0x20 || out->data[i] == 0x7f)
-            out->data[i] = ' ';
-    }
-    return buf_text(out).data;
-}
 
 static void print_string(struct text string)
 {
     struct buf text = {0};
 
-    fputs(plain(string, &text), stdout);
+    fputs(cli_json_plain(string, &text), stdout);
     buf_release(&text);
 }
 
@@ -89,21 +68,21 @@ static void print_gap(struct text gap)
     if (!gap.data)
         return;
     fputs("  ! events from ", stdout);
-    print_string(member(gap, "since"));
+    print_string(cli_json_member(gap, "since"));
     fputs(" until ", stdout);
-    print_string(member(gap, "until"));
+    print_string(cli_json_member(gap, "until"));
     fputs(" may be missing: catch up with Close's Event Log\n", stdout);
 }
 
 static void print_headline(struct text account, const char *result, bool is_dry_run)
 {
-    struct text pairs = member(account, "pairs");
+    struct text pairs = cli_json_member(account, "pairs");
 
-    print_string(member(account, "account"));
+    print_string(cli_json_member(account, "account"));
     printf(": %s%s", is_dry_run && strcmp(result, "unchanged") != 0 ? "would be " : "", result);
-    if (json_is_string(member(account, "subscription_id"))) {
+    if (json_is_string(cli_json_member(account, "subscription_id"))) {
         fputs(", ", stdout);
-        print_string(member(account, "subscription_id"));
+        print_string(cli_json_member(account, "subscription_id"));
         printf(", %.*s pairs", (int)pairs.size, pairs.data ? pairs.data : "");
     }
     putchar('\n');
@@ -112,46 +91,61 @@ static void print_headline(struct text account, const char *result, bool is_dry_
 /* True unless it failed. */
 static bool print_account(const char *command, struct text account, bool is_dry_run)
 {
-    struct text error = member(account, "error");
+    struct text error = cli_json_member(account, "error");
     struct buf result = {0};
     struct buf reason = {0};
     bool has_failed;
 
-    has_failed = strcmp(plain(member(account, "result"), &result), "failed") == 0;
+    has_failed = strcmp(cli_json_plain(cli_json_member(account, "result"), &result), "failed") == 0;
     print_headline(account, result.data ? result.data : "", is_dry_run && !has_failed);
     if (is_dry_run)
-        print_sentences(member(account, "steps"), "  > ");
-    print_pairs(member(account, "added"), '+');
-    print_pairs(member(account, "removed"), '-');
-    print_sentences(member(account, "changes"), "  ~ ");
-    print_gap(member(account, "gap"));
+        print_sentences(cli_json_member(account, "steps"), "  > ");
+    print_pairs(cli_json_member(account, "added"), '+');
+    print_pairs(cli_json_member(account, "removed"), '-');
+    print_sentences(cli_json_member(account, "changes"), "  ~ ");
+    print_gap(cli_json_member(account, "gap"));
     fflush(stdout);
     if (json_is_string(error))
-        fprintf(stderr, "close-bridge %s: %s\n", command, plain(error, &reason));
+        fprintf(stderr, "close-bridge %s: %s\n", command, cli_json_plain(error, &reason));
     buf_release(&result);
     buf_release(&reason);
     return !has_failed;
 }
 
+/* What the daemon says of Kafka's topics that were, or are, not as events need them. */
+static void print_topics(struct text topics)
+{
+    struct json_cursor cursor;
+    struct text topic;
+
+    if (!json_array_begin(&cursor, topics))
+        return;
+    while (json_array_next(&cursor, &topic)) {
+        fputs("topic ", stdout);
+        print_string(cli_json_member(topic, "topic"));
+        fputs(": ", stdout);
+        print_string(cli_json_member(topic, "state"));
+        fputs(json_is_string(cli_json_member(topic, "detail")) ? ": " : "", stdout);
+        print_string(cli_json_member(topic, "detail"));
+        putchar('\n');
+    }
+}
+
 int cli_sync_print(const char *command, struct text answer)
 {
-    struct json_reader *reader = json_reader_new();
-    bool is_json = reader && json_reader_check(reader, answer.data, answer.size) == JSON_VALID;
-    struct text document = json_document(answer);
     struct json_cursor cursor;
+    struct text document;
     struct text account;
     size_t count = 0;
     bool all_well = true;
 
-    json_reader_free(reader);
-    if (!is_json || !json_array_begin(&cursor, member(document, "accounts"))) {
-        fprintf(stderr, "close-bridge %s: the answer is not that of a close-bridge\n", command);
+    if (!cli_json_check_list(command, answer, "accounts", &document, &cursor))
         return EX_PROTOCOL;
-    }
     for (; json_array_next(&cursor, &account); count++)
         all_well = print_account(command, account,
-                                 text_equal_string(member(document, "dry_run"), "true")) &&
+                                 text_equal_string(cli_json_member(document, "dry_run"), "true")) &&
                    all_well;
+    print_topics(cli_json_member(document, "topics"));
     if (count == 0) {
         fprintf(stderr,
                 "close-bridge %s: no account has webhook_url, and api_key or oauth_token: there is "

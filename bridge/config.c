@@ -86,8 +86,9 @@ static void load_sections(struct config_loader *loader)
 {
     config_directives_default(loader, "", loader->config);
     config_directives_apply(loader, loader->root, "", loader->config);
-    if (loader->config->listen.threads == 0)
-        loader->config->listen.threads = core_count();
+    if (loader->config->listen.threads == 0) /* cores may come and go, threads do not */
+        loader->config->listen.threads =
+            loader->in_force ? loader->in_force->listen.threads : core_count();
     loader->config->kafka_options.max_message_bytes = loader->config->listen.max_body + 64 * 1024;
     config_check(loader);
 }

@@ -9,7 +9,7 @@
 #include "bridge/dead_fields.h"
 #include "schemas/event.h"
 
-enum { BATCH = 16, BACK_OFF_MS = 10000 };
+enum { BATCH = 16, BATCH_BYTES = 4 * 1024 * 1024, BACK_OFF_MS = 10000 };
 
 struct dead_copies {
     struct dead_copies_options options;
@@ -126,8 +126,11 @@ static void send_copy(struct dead_copies *copies, struct letter *letter)
 
 void dead_copies_run(struct dead_copies *copies)
 {
+    struct letter_query query = {
+        .after_id = copies->copied, .max_count = BATCH, .max_bytes = BATCH_BYTES};
     struct journal_numbers numbers;
     struct error err;
+    uint64_t after;
     int count;
 
     if (!copies->topic || copies->on_the_way > 0 || copies->is_saving ||
@@ -137,11 +140,15 @@ void dead_copies_run(struct dead_copies *copies)
     journal_numbers(copies->options.journal, &numbers);
     if (numbers.dead_tail <= copies->copied)
         return;
-    count = journal_read_dead(copies->options.reader, copies->copied, BATCH, copies->letters, &err);
-    if (count <= 0) {
-        if (count < 0)
-            log_error("dead_letters.unreadable", log_str("error", err.message));
+    count = journal_read_dead(copies->options.reader, &query, copies->letters, &after, &err);
+    if (count < 0) {
+        log_error("dead_letters.unreadable", log_str("error", err.message));
         copies->next_try_ms = clock_monotonic_ms(copies->options.clock) + BACK_OFF_MS;
+        return;
+    }
+    if (count == 0) { /* those in between left the store before they were copied */
+        copies->copied = after < numbers.dead_tail ? after : numbers.dead_tail;
+        save_cursor(copies);
         return;
     }
     copies->count = (size_t)count;

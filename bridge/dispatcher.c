@@ -20,7 +20,10 @@
 #include "bridge/journal.h"
 #include "bridge/lane.h"
 #include "bridge/metrics.h"
+#include "bridge/outcomes.h"
 #include "bridge/recent.h"
+#include "bridge/replay.h"
+#include "bridge/retries.h"
 #include "bridge/saver.h"
 #include "bridge/topic_map.h"
 #include "publishers/kafka_publisher.h"
@@ -42,11 +45,14 @@ struct dispatcher {
     /* One for each publisher that there could be. Neither goes while the dispatcher lives: one
      * whose publisher is taken out of the configuration waits for it to come back. */
     struct lane *lanes[PUBLISHER_COUNT];
+    struct outcomes *outcomes[PUBLISHER_COUNT];            /* with a journal */
     _Atomic(struct follower *) followers[PUBLISHER_COUNT]; /* NULL: never configured */
     uint64_t cursors[PUBLISHER_COUNT];                     /* where followers begin */
     int64_t next_open_ms;                   /* monotonic: when to try again to open a follower */
     atomic_bool has_place[PUBLISHER_COUNT]; /* in the journal: it pins events */
     struct dead_copies *dead_copies;
+    struct retries *retries;
+    struct replay *replay;
     struct flights *flights;
     pthread_t thread;
     bool is_running;
@@ -81,11 +87,14 @@ static int open_lanes(struct dispatcher *dispatcher, struct error *err)
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
         struct carrier_options options = carrier_options_of(dispatcher->options.config, p);
 
+        if (dispatcher->options.journal)
+            dispatcher->outcomes[p] = outcomes_new();
         dispatcher->lanes[p] =
             lane_new(&(struct lane_options){.ops = publisher_ops[p],
                                             .clock = dispatcher->options.clock,
                                             .wakeup = &dispatcher->wakeup,
-                                            .metrics = dispatcher->options.metrics});
+                                            .metrics = dispatcher->options.metrics,
+                                            .outcomes = dispatcher->outcomes[p]});
         if (options.options && lane_open(dispatcher->lanes[p], &options, err) < 0)
             return -1;
     }
@@ -143,6 +152,47 @@ static void open_dead_copies(struct dispatcher *dispatcher, uint64_t cursor)
     };
 
     dispatcher->dead_copies = dead_copies_open(&options);
+}
+
+static void open_retries(struct dispatcher *dispatcher)
+{
+    struct retries_options options = {
+        .router = dispatcher->router,
+        .journal = dispatcher->options.journal,
+        .reader = dispatcher->reader,
+        .errands = &dispatcher->errands,
+        .clock = dispatcher->options.clock,
+        .metrics = dispatcher->options.metrics,
+    };
+
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        options.lanes[p] = dispatcher->lanes[p];
+    dispatcher->retries = retries_open(&options);
+}
+
+static uint64_t settled_up_to(void *context, enum publisher_index publisher)
+{
+    const struct dispatcher *dispatcher = context;
+    const struct follower *follower = atomic_load(&dispatcher->followers[publisher]);
+
+    return follower ? follower_settled(follower) : 0;
+}
+
+static void open_replay(struct dispatcher *dispatcher)
+{
+    struct replay_options options = {
+        .settled_up_to = settled_up_to,
+        .context = dispatcher,
+        .router = dispatcher->router,
+        .journal = dispatcher->options.journal,
+        .wakeup = &dispatcher->wakeup,
+        .clock = dispatcher->options.clock,
+        .metrics = dispatcher->options.metrics,
+    };
+
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        options.lanes[p] = dispatcher->lanes[p];
+    dispatcher->replay = replay_open(&options);
 }
 
 /* At a scrape, on its thread. */
@@ -214,6 +264,8 @@ static int follow_journal(struct dispatcher *dispatcher, struct error *err)
     metrics_on_scrape(dispatcher->options.metrics, measure, dispatcher);
     if (journal_visit_dead(dispatcher->reader, count_dead, dispatcher, err) < 0)
         return -1;
+    open_retries(dispatcher);
+    open_replay(dispatcher);
     return follow_publishers(dispatcher, err);
 }
 
@@ -284,6 +336,16 @@ struct intake *dispatcher_intake(struct dispatcher *dispatcher)
     return &dispatcher->intake;
 }
 
+void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request)
+{
+    retries_ask(dispatcher->retries, request);
+}
+
+struct replay *dispatcher_replay(const struct dispatcher *dispatcher)
+{
+    return dispatcher->replay;
+}
+
 const char *dispatcher_trouble(const struct dispatcher *dispatcher)
 {
     return dispatcher->flights ? flights_trouble(dispatcher->flights) : NULL;
@@ -298,6 +360,21 @@ bool dispatcher_is_removed(const struct dispatcher *dispatcher, int publisher)
 {
     return atomic_load(&dispatcher->has_place[publisher]) &&
            !lane_is_configured(dispatcher->lanes[publisher]);
+}
+
+bool dispatcher_settled(const struct dispatcher *dispatcher, int publisher, uint64_t *out_seq)
+{
+    const struct follower *follower = atomic_load(&dispatcher->followers[publisher]);
+
+    if (!follower || !lane_is_configured(dispatcher->lanes[publisher]))
+        return false;
+    *out_seq = follower_settled(follower);
+    return true;
+}
+
+struct outcomes *dispatcher_outcomes(const struct dispatcher *dispatcher, int publisher)
+{
+    return dispatcher->outcomes[publisher];
 }
 
 bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher)
@@ -386,7 +463,7 @@ static int find_places(struct dispatcher *dispatcher, struct change *change, str
             journal_add_cursor(journal, publisher_ops[p]->name, &change->cursors[p], err) < 0)
             return -1;
     }
-    if (journal && change->config->dead_letter_topic)
+    if (journal && change->config->dead_letter_topic && !dispatcher->dead_copies)
         return journal_add_cursor(journal, DEAD_COPIES_CURSOR, &change->dead_cursor, err);
     return 0;
 }
@@ -516,6 +593,10 @@ static int turn(struct dispatcher *dispatcher, bool readable[PUBLISHER_COUNT])
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         lane_run(dispatcher->lanes[p], readable[p]);
     run_followers(dispatcher);
+    if (dispatcher->retries)
+        retries_run(dispatcher->retries);
+    if (dispatcher->replay && !replay_run(dispatcher->replay))
+        timeout_ms = 0;
     if (dispatcher->flights) {
         int flights_ms = flights_run(dispatcher->flights);
 
@@ -532,6 +613,10 @@ static void stop_taking(struct dispatcher *dispatcher)
         if (follower)
             follower_set_stopped(follower, true);
     }
+    if (dispatcher->retries)
+        retries_stop(dispatcher->retries);
+    if (dispatcher->replay)
+        replay_end(dispatcher->replay);
     if (dispatcher->flights)
         flights_stop(dispatcher->flights);
 }
@@ -589,11 +674,15 @@ void dispatcher_close(struct dispatcher *dispatcher)
     if (!dispatcher)
         return;
     dead_copies_close(dispatcher->dead_copies);
+    retries_close(dispatcher->retries);
+    replay_close(dispatcher->replay);
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         follower_close(atomic_load(&dispatcher->followers[p]));
     flights_close(dispatcher->flights);
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         lane_close(dispatcher->lanes[p], FAREWELL_MS);
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        outcomes_free(dispatcher->outcomes[p]);
     journal_reader_close(dispatcher->reader);
     recent_free(dispatcher->recent);
     router_free(dispatcher->router);

@@ -21,6 +21,9 @@ struct event;
 struct intake;
 struct journal;
 struct metrics;
+struct outcomes;
+struct replay;
+struct retry_request;
 
 struct dispatcher_options {
     const struct config *config;
@@ -64,6 +67,19 @@ const char *dispatcher_trouble(const struct dispatcher *dispatcher);
 bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_removed(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher);
+
+/* Any thread: everything up to `*out_seq` is settled for the publisher: delivered, parked or dead.
+ * False: it is not configured. */
+bool dispatcher_settled(const struct dispatcher *dispatcher, int publisher, uint64_t *out_seq);
+
+/* Where its latest records went; NULL without a journal. Lives as long as the dispatcher. */
+struct outcomes *dispatcher_outcomes(const struct dispatcher *dispatcher, int publisher);
+
+/* Sends dead letters again: see retries_ask(). With a journal only. Any thread. */
+void dispatcher_retry(struct dispatcher *dispatcher, struct retry_request *request);
+
+/* To ask for a replay, as replay.h has it; NULL in broker mode. Lives as long as the dispatcher. */
+struct replay *dispatcher_replay(const struct dispatcher *dispatcher);
 
 /*
  * Takes nothing new, waits until what is on its way is settled and the cursors are durable, at most

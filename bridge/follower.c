@@ -160,18 +160,6 @@ static void settled(struct outgoing *outgoing)
     }
 }
 
-/* How many of the routes before `i` lead to the same topic. */
-static uint32_t ordinal(const struct route *routes, size_t i)
-{
-    uint32_t nth = 0;
-
-    for (size_t j = 0; j < i; j++) {
-        if (routes[j].topic && routes[i].topic && strcmp(routes[j].topic, routes[i].topic) == 0)
-            nth++;
-    }
-    return nth;
-}
-
 static void send_route(struct follower *follower, struct event *event, const struct route *routes,
                        size_t i)
 {
@@ -181,7 +169,7 @@ static void send_route(struct follower *follower, struct event *event, const str
     outgoing->owner = follower;
     outgoing->settled = settled;
     outgoing->seq = event->record->seq;
-    outgoing->nth = ordinal(routes, i);
+    outgoing->nth = route_ordinal(routes, i);
     if (outgoing->destination->parked && !outgoing->is_unsendable)
         parked_add(follower->parked, outgoing, "topic_parked", resolve);
     else
@@ -453,6 +441,11 @@ bool follower_is_at_rest(const struct follower *follower)
 uint64_t follower_next(const struct follower *follower)
 {
     return follower->next;
+}
+
+uint64_t follower_settled(const struct follower *follower)
+{
+    return atomic_load(&follower->seen_settled);
 }
 
 void follower_measure(const struct follower *follower)

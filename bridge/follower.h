@@ -58,6 +58,9 @@ bool follower_is_at_rest(const struct follower *follower);
 /* The first event it still needs. */
 uint64_t follower_next(const struct follower *follower);
 
+/* Everything up to this event is settled. Any thread. */
+uint64_t follower_settled(const struct follower *follower);
+
 /* Sets the lag gauges. Any thread. */
 void follower_measure(const struct follower *follower);
 

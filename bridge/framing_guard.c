@@ -48,6 +48,14 @@ static bool all_are(struct text text, unsigned char class)
     return seen != 0;
 }
 
+static bool is_value(struct text text)
+{
+    size_t plain = text_printable_start(text);
+
+    return plain == text.size ||
+           all_are((struct text){text.data + plain, text.size - plain}, IS_VALUE);
+}
+
 static bool same_ignoring_case(struct text a, const char *b, size_t size)
 {
     return a.size == size && strncasecmp(a.data, b, size) == 0;
@@ -141,7 +149,7 @@ static enum framing_verdict check_header(struct text line, struct counts *counts
     if (name.size == 0 || !all_are(name, IS_TOKEN))
         return FRAMING_HEADER_NAME;
     value = (struct text){colon + 1, line.size - name.size - 1};
-    if (!all_are(value, IS_VALUE))
+    if (!is_value(value))
         return FRAMING_HEADER_VALUE;
     value = trimmed(value);
     if (same_ignoring_case(name, "content-length", 14))

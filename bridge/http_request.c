@@ -145,6 +145,27 @@ bool http_request_query(struct http_request *request, const char *name, struct t
     return false;
 }
 
+bool http_request_query_name(const struct http_request *request, size_t i, struct text *out_name)
+{
+    h2o_iovec_t path = request->req->input.path;
+    size_t at = request->path_size + 1;
+
+    while (at < path.len) {
+        const char *start = path.base + at;
+        const char *end = memchr(start, '&', path.len - at);
+        size_t size = end ? (size_t)(end - start) : path.len - at;
+        const char *equals = memchr(start, '=', size);
+
+        if (i == 0) {
+            *out_name = (struct text){start, equals ? (size_t)(equals - start) : size};
+            return true;
+        }
+        i--;
+        at += size + 1;
+    }
+    return false;
+}
+
 void http_request_peer(const struct http_request *request, char *out_address, size_t capacity)
 {
     struct sockaddr_storage peer = {0};
@@ -317,6 +338,27 @@ static enum framing_verdict check_framing(struct http_request *request)
     return verdict;
 }
 
+/* The peer says more, or leaves, before it has its answer: that is looked at afterwards. */
+static void on_early_input(h2o_socket_t *sock, const char *error)
+{
+    (void)error;
+    h2o_socket_read_stop(sock);
+}
+
+/*
+ * h2o stops reading while a request is worked on. When that outlasts the turn it takes the socket
+ * out of epoll and puts it back later: two of the six system calls that a webhook costs. A callback
+ * of ours keeps it there. What arrives may move the buffer: only the body still lies in it, because
+ * h2o copies the head of a request that has one.
+ */
+static void stay_in_epoll(struct http_request *request)
+{
+    if (!http_request_has_length(request))
+        return;
+    request->req->entity = h2o_iovec_init(NULL, 0);
+    h2o_socket_read_start(request->connection->sock, on_early_input);
+}
+
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
 {
     struct http_server *server = ((struct handler *)self)->server;
@@ -338,6 +380,8 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
         refuse(server, &request, &refuse_body, "wire");
     else
         server->options.handle(server->options.context, request.connection->loop->number, &request);
+    if (request.connection->phase == HTTP_PENDING)
+        stay_in_epoll(&request);
     return 0;
 }
 

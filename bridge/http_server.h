@@ -104,8 +104,8 @@ bool http_server_wait_idle(struct http_server *server, int64_t timeout_ms);
  */
 void http_server_free(struct http_server *server);
 
-/* The request, as long as the handler runs or until a deferred one is answered. Texts point into
- * the connection's buffer. */
+/* The request, as long as the handler runs or until a deferred one is answered, by when its body is
+ * gone (empty). Texts point into the connection's buffer. */
 struct text http_request_method(const struct http_request *request);
 struct text http_request_path(const struct http_request *request); /* as sent, without the query */
 struct text http_request_body(const struct http_request *request);
@@ -121,6 +121,9 @@ struct text http_request_header(const struct http_request *request, const char *
 /* The decoded value of a query parameter, the first of that name, in memory of the request. False:
  * not there, or its escapes are broken. */
 bool http_request_query(struct http_request *request, const char *name, struct text *out_value);
+
+/* The name of the i-th query parameter, as sent. False: there are not so many. */
+bool http_request_query_name(const struct http_request *request, size_t i, struct text *out_name);
 
 /* The address of the peer without port, or "unix". At most 46 bytes with the terminator. */
 void http_request_peer(const struct http_request *request, char *out_address, size_t capacity);

@@ -45,8 +45,9 @@ static int open_parts(struct journal *journal, const struct journal_options *opt
         return -1;
     mailbox_init(&journal->deliveries, &journal->wakeup);
     mailbox_init(&journal->notes, &journal->wakeup);
-    if (!journal->batch)
+    if (!journal->batch || !journal->duplicates)
         return error_set(err, ERROR_FATAL, "out of memory");
+    pthread_mutex_init(&journal->duplicates->lock, NULL);
     journal->dedupe =
         dedupe_new(journal->dedupe_max, BATCH_DELIVERIES, journal->dedupe_window_s, err);
     if (!journal->dedupe || store_open(&journal->store, options->path, options->max_size, err) < 0)
@@ -56,6 +57,7 @@ static int open_parts(struct journal *journal, const struct journal_options *opt
         journal->batch_bytes = BATCH_BYTES;
     if (state_load(journal, err) < 0)
         return -1;
+    journal->is_loaded = true;
     writer_show(journal);
     return 0;
 }
@@ -74,10 +76,13 @@ struct journal *journal_open(const struct journal_options *options, const struct
     atomic_init(&journal->retention_s, (uint32_t)(options->retention_ms / 1000));
     atomic_init(&journal->dedupe_window_s, (uint32_t)(options->dedupe_window_ms / 1000));
     journal->dedupe_max = options->dedupe_max;
+    journal->on_damaged = options->on_damaged;
+    journal->on_damaged_context = options->on_damaged_context;
     journal->recover_wait_ms = 50;
     journal->wakeup.fd = -1;
     journal->store.dir_fd = journal->store.lock_fd = -1;
     journal->batch = malloc(sizeof(*journal->batch));
+    journal->duplicates = calloc(1, sizeof(*journal->duplicates));
     if (open_parts(journal, options, err) < 0) {
         journal_close(journal);
         return NULL;
@@ -99,12 +104,17 @@ void journal_close(struct journal *journal)
         wakeup_signal(&journal->wakeup);
         pthread_join(journal->thread, NULL);
     }
+    if (journal->is_loaded && !journal->is_broken) {
+        store_close_env(&journal->store);
+        store_mark_clean(&journal->store);
+    }
     if (journal->store.path)
         store_release(&journal->store);
     dedupe_free(journal->dedupe);
     wakeup_release(&journal->wakeup);
     free(journal->cursors);
     free(journal->batch);
+    free(journal->duplicates);
     free(journal);
 }
 
@@ -114,6 +124,7 @@ int journal_start(struct journal *journal,
 {
     journal->on_stored = on_stored;
     journal->on_stored_context = context;
+    journal->durable.state.flags &= ~(uint32_t)STATE_CURSORS_UNKNOWN; /* all have one now */
     if (thread_start(&journal->thread, "journal", writer_run, journal, err) < 0)
         return -1;
     journal->has_thread = true;
@@ -126,8 +137,6 @@ int journal_start(struct journal *journal,
 static int make_cursor(struct journal *journal, const char *publisher, uint64_t seq,
                        struct error *err)
 {
-    MDB_val key = {strlen(publisher), NULL};
-    MDB_val value = {sizeof(seq), &seq};
     struct cursor *cursor;
     MDB_txn *txn;
     int rc;
@@ -144,13 +153,24 @@ static int make_cursor(struct journal *journal, const char *publisher, uint64_t 
         return error_set(err, ERROR_FATAL, "out of memory");
     }
     cursor->seq = cursor->pending = seq;
-    key.mv_data = cursor->publisher;
-    rc = mdb_put(txn, journal->store.db[STORE_CURSORS], &key, &value, 0);
+    rc = cursor_put(&journal->store, txn, publisher, seq);
     if (rc == 0)
         rc = mdb_txn_commit(txn);
     else
         mdb_txn_abort(txn);
     return rc == 0 ? 0 : store_error(&journal->store, "cannot be written", rc, err);
+}
+
+/* Where a publisher begins that the journal does not know. */
+static uint64_t first_cursor(const struct journal *journal, const char *publisher)
+{
+    const struct journal_state *state = &journal->durable.state;
+
+    if (is_of_letters(publisher))
+        return 0; /* with the first dead letter that is kept */
+    if (state->flags & STATE_CURSORS_UNKNOWN)
+        return journal->durable.head_seq - 1; /* it may be one whose cursor is lost */
+    return state->next_seq - 1;
 }
 
 int journal_open_cursor(struct journal *journal, const char *publisher, uint64_t *out_seq,
@@ -159,12 +179,11 @@ int journal_open_cursor(struct journal *journal, const char *publisher, uint64_t
     const struct cursor *cursor = cursor_find(journal, publisher);
 
     if (!cursor) {
-        /* Those that count dead letters begin with the first that is kept. */
-        uint64_t tail = is_of_letters(publisher) ? 0 : journal->durable.state.next_seq - 1;
+        uint64_t seq = first_cursor(journal, publisher);
 
-        if (make_cursor(journal, publisher, tail, err) < 0)
+        if (make_cursor(journal, publisher, seq, err) < 0)
             return -1;
-        *out_seq = tail;
+        *out_seq = seq;
         return 0;
     }
     *out_seq = cursor->seq;
@@ -252,10 +271,14 @@ void journal_numbers(struct journal *journal, struct journal_numbers *out_number
         .max_bytes = journal->store.max_size,
         .dead_count = atomic_load(&journal->dead_count),
         .dead_tail = atomic_load(&journal->dead_tail),
+        .dead_bytes = atomic_load(&journal->dead_bytes),
+        .dead_max_bytes = journal->store.max_size / STORE_DEAD_SHARE,
         .dedupe_window_s = atomic_load(&journal->window_s),
         .can_accept = trouble == NULL,
         .trouble = trouble,
         .conflicts = atomic_load(&journal->conflicts),
+        .respelled = atomic_load(&journal->respelled),
+        .trusted = atomic_load(&journal->trusted),
         .damaged = atomic_load(&journal->damaged),
     };
 }

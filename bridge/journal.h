@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "bridge/base/mailbox.h"
+#include "bridge/base/text.h"
 #include "bridge/delivery.h"
 
 struct clock;
@@ -42,6 +43,11 @@ struct journal_options {
     int64_t retention_ms;
     int64_t dedupe_window_ms;
     uint32_t dedupe_max;
+    /* May be NULL. Called once, on the writer's thread, when the file turns out to be damaged: from
+     * then on nothing is stored any more, and the process should end, to salvage it at its start.
+     */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
 };
 
 /*
@@ -107,8 +113,11 @@ enum note_kind {
                          where it stands */
     NOTE_PARK,        /* event, publisher, topic, nth, reason: wait in the topic's list */
     NOTE_UNPARK,      /* publisher, topic, seq, nth: delivered, leave the list */
-    NOTE_BURY, /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
-                  topic's list */
+    NOTE_BURY,   /* event, publisher, topic, reason: a dead letter; with `was_parked` it leaves the
+                    topic's list */
+    NOTE_REBURY, /* as NOTE_BURY, and letter: a retry of that dead letter failed; it keeps its
+                    number and its first date */
+    NOTE_DROP,   /* letter: that dead letter was delivered, or an operator gives it up */
 };
 
 enum note_result {
@@ -116,6 +125,7 @@ enum note_result {
     NOTE_FULL,   /* the store for dead letters or parked records is full: try again later */
     NOTE_FAILED, /* nothing was stored; the journal is in trouble and says so itself: try again
                     later */
+    NOTE_ABSENT, /* there is no such dead letter any more */
 };
 
 struct note {
@@ -126,7 +136,8 @@ struct note {
     const char *reason;    /* static code such as "too_large" */
     struct event *event;   /* the note's own reference until done */
     uint64_t seq;
-    uint32_t nth; /* ordinal among the records of one event for one topic */
+    uint64_t letter; /* number of a dead letter */
+    uint32_t nth;    /* ordinal among the records of one event for one topic */
     bool was_parked;
     enum note_result result;
     void (*done)(struct note *self); /* on the journal's thread, after the commit; must not block */
@@ -148,6 +159,14 @@ void journal_reader_close(struct journal_reader *reader);
 int journal_read(struct journal_reader *reader, uint64_t from_seq, size_t max_count,
                  size_t max_bytes, struct event **out_events, struct error *err);
 
+/*
+ * The number of the first event that was received at `received_ms` or later, one after the newest
+ * when all are older. Numbers follow the time of receipt but for what lies between two threads, or
+ * a clock that was set back: look from some time before.
+ */
+int journal_find(struct journal_reader *reader, int64_t received_ms, uint64_t *out_seq,
+                 struct error *err);
+
 /* A parked record or a dead letter. */
 struct letter {
     uint64_t id; /* dead letters: their number; parked: the event's seq */
@@ -160,10 +179,20 @@ struct letter {
     struct event *event; /* owned by whoever read it */
 };
 
-/* Parked records of one publisher and topic in order, after (seq, nth). Returns as journal_read().
- */
-int journal_read_parked(struct journal_reader *reader, const char *publisher, const char *topic,
-                        uint64_t after_seq, uint32_t after_nth, size_t max_count,
+/* Which letters, and how many of them: at most `max_count` and, but for the first, `max_bytes`. */
+struct letter_query {
+    const char *publisher; /* NULL: any; the texts are borrowed */
+    const char *topic;
+    const char *reason;
+    uint64_t after_id;  /* dead letters: with a larger number; parked: the event's seq ... */
+    uint32_t after_nth; /* ... and its nth */
+    size_t max_count;
+    size_t max_bytes;
+};
+
+/* Parked records of one publisher and topic in order, whatever their reason. Returns as
+ * journal_read(). */
+int journal_read_parked(struct journal_reader *reader, const struct letter_query *query,
                         struct letter *out_letters, struct error *err);
 
 /* Every topic that has parked records, with their number and the oldest first_ms. Before the
@@ -179,9 +208,69 @@ int journal_visit_dead(struct journal_reader *reader,
                        void (*visit)(void *context, const char *publisher), void *context,
                        struct error *err);
 
-/* Dead letters in order, after `after_id`. Returns as journal_read(). */
-int journal_read_dead(struct journal_reader *reader, uint64_t after_id, size_t max_count,
-                      struct letter *out_letters, struct error *err);
+/*
+ * Dead letters in order. Returns as journal_read(), but looks at a bounded number of them: the next
+ * call goes on after `*out_after`, which is UINT64_MAX at the end.
+ */
+int journal_read_dead(struct journal_reader *reader, const struct letter_query *query,
+                      struct letter *out_letters, uint64_t *out_after, struct error *err);
+
+/* Where a dead letter stands among the others, and its event in the journal. */
+struct letter_place {
+    uint64_t id;
+    uint64_t seq;
+    uint32_t nth;
+};
+
+/* As journal_read_dead(), without the letters themselves: at most `query->max_count` places. */
+int journal_list_dead(struct journal_reader *reader, const struct letter_query *query,
+                      struct letter_place *out_places, uint64_t *out_after, struct error *err);
+
+/* ---- searching: for people, a bounded number of rows at a time ---- */
+
+struct event_query {
+    const char *id; /* NULL: any; the texts are borrowed */
+    const char *lead_id;
+    const char *object_type;
+    int64_t since_ms; /* received at this time or later, by the wall clock */
+};
+
+/*
+ * Goes back through the events before number `*inout_before` (UINT64_MAX: from the newest), at most
+ * `max_rows` of them, until `max_count` match. Fills `out_events` with owned references, newest
+ * first, and sets `*inout_before` to the number that the next call goes on before: 1 at the oldest.
+ * Returns as journal_read().
+ */
+int journal_search(struct journal_reader *reader, const struct event_query *query,
+                   uint64_t *inout_before, size_t max_rows, size_t max_count,
+                   struct event **out_events, struct error *err);
+
+/* True when the query means the event; `record` need not be sound. */
+bool event_query_matches(const struct event_query *query, struct text record);
+
+enum letter_list { LETTERS_PARKED, LETTERS_DEAD };
+
+/* Where a walk through letters stands; begin with zeros. */
+struct letter_walk {
+    unsigned char key[128];
+    size_t key_size;
+};
+
+/*
+ * Calls `visit` for the next letters of the list, at most `max_rows`: dead ones from the newest
+ * back, parked ones in the order of their keys. What is visited lies in the journal's memory until
+ * the visit returns. False from `visit` ends the walk. Returns 1 when there may be more, 0 at the
+ * end, -1 on failure.
+ */
+struct letter_view;
+int journal_walk_letters(struct journal_reader *reader, enum letter_list list,
+                         struct letter_walk *walk, size_t max_rows,
+                         bool (*visit)(void *context, const struct letter_view *letter),
+                         void *context, struct error *err);
+
+/* How many deliveries of the event were recognised as duplicates, as far back as the latest
+ * thousands are remembered; not over a restart. Any thread. */
+unsigned journal_duplicates(struct journal *journal, struct event *event);
 
 /* ---- numbers, any thread ---- */
 
@@ -192,11 +281,17 @@ struct journal_numbers {
     uint64_t max_bytes;      /* max_size */
     uint64_t dead_count;     /* dead letters kept */
     uint64_t dead_tail;      /* id of the newest dead letter */
+    uint64_t dead_bytes;     /* pages in use by dead letters */
+    uint64_t dead_max_bytes; /* a quarter of max_size: with more, nothing is buried */
     int64_t dedupe_window_s; /* how far back duplicates are recognised now: less than configured
                                 when dedupe_max was hit */
     bool can_accept;         /* false: full, disk full, or the store is in trouble */
     const char *trouble;     /* with !can_accept: a static sentence */
     uint64_t conflicts;      /* same id and date, other bytes: published and counted */
+    uint64_t respelled;      /* duplicates of which one came by webhook, one from the Event Log, and
+                                which only their spelling tells apart */
+    uint64_t trusted;        /* duplicates from the Event Log by id and date alone: the first copy
+                                was delivered and is deleted */
     uint64_t damaged;        /* records passed over */
 };
 

@@ -5,8 +5,14 @@
  *   journal_state.c   what is read at a start: the state, the secret, cursors, marks; the clock
  *   journal_writer.c  the thread: batches, answers, trouble and recovery
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
- *   journal_letters.c parked records and dead letters
+ *   journal_letters.c parked records and dead letters: writing them
+ *   journal_letters_read.c  ... and reading them
+ *   journal_chunks.c  how events lie in the store
  *   journal_reader.c  reading events
+ *   journal_find.c    finding events by time
+ *   journal_conflict.c  the same id and date with other bytes
+ *   journal_search.c  what people look for: events, letters, duplicates
+ *   journal_records.c what the stored values look like
  */
 #ifndef BRIDGE_JOURNAL_INTERNAL_H
 #define BRIDGE_JOURNAL_INTERNAL_H
@@ -20,35 +26,24 @@
 #include "bridge/base/mailbox.h"
 #include "bridge/dedupe.h"
 #include "bridge/delivery.h"
-#include "bridge/identity.h"
 #include "bridge/journal.h"
+#include "bridge/journal_records.h"
 #include "bridge/journal_store.h"
 
+struct MDB_val;
+
 enum {
-    JOURNAL_FORMAT = 1,
     BATCH_DELIVERIES = 4096,
     BATCH_NOTES = 4096,
     BATCH_BYTES = 16 * 1024 * 1024,
-    PUBLISHER_SIZE = 64, /* with its terminator */
-};
-
-/* Stored in every commit under "state". */
-struct journal_state {
-    uint32_t format;
-    uint32_t age_s;      /* the journal's clock */
-    uint64_t commits;    /* counts the commits */
-    uint64_t next_seq;   /* of the next event */
-    uint64_t next_dead;  /* id of the next dead letter */
-    uint64_t next_batch; /* number of the next batch of marks */
-    uint32_t evicted;    /* see dedupe_evicted() */
-    uint32_t unused;
 };
 
 /* State that is true only when the commit under way succeeds. */
 struct progress {
     struct journal_state state;
     uint64_t head_seq;      /* oldest event kept; next_seq without any */
-    uint32_t head_age_s;    /* its age by the journal's clock, when it is known */
+    uint64_t head_last;     /* last event of its chunk, which is deleted as a whole */
+    uint32_t head_age_s;    /* its age by the journal's clock; 0 when it is damaged */
     uint64_t marks_trimmed; /* forgotten marks that are off the disk */
 };
 
@@ -112,13 +107,19 @@ struct journal {
     struct waiting waiting_notes;
     struct batch *batch;
     size_t batch_bytes;
+    struct duplicates *duplicates;
+    int64_t last_batch_us; /* when it was taken; monotonic */
 
     pthread_t thread;
     bool has_thread;
+    bool is_loaded; /* everything could be read */
     atomic_bool is_stopping;
     void (*on_stored)(void *context, struct event *const *events, size_t count);
     void *on_stored_context;
 
+    bool is_damaged; /* found when it could not be opened again */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
     bool is_broken; /* the last commit or opening failed: recover before anything else */
     bool is_disk_full;
     int64_t squeezed_until_ms; /* LMDB said full: no events until then, monotonic */
@@ -131,10 +132,22 @@ struct journal {
     _Atomic uint64_t bytes;
     _Atomic uint64_t dead_count;
     _Atomic uint64_t dead_tail;
+    _Atomic uint64_t dead_bytes;
     _Atomic int64_t window_s;
     _Atomic(const char *) trouble; /* NULL: events are accepted */
     _Atomic uint64_t conflicts;
+    _Atomic uint64_t respelled;
+    _Atomic uint64_t trusted;
     _Atomic uint64_t damaged;
+};
+
+enum { DUPLICATES_KEPT = 8192 };
+
+/* The latest deliveries that were recognised as duplicates. */
+struct duplicates {
+    pthread_mutex_t lock;
+    unsigned char identities[DUPLICATES_KEPT][DEDUPE_IDENTITY_SIZE]; /* lock: lock */
+    size_t next;                                                     /* lock: lock */
 };
 
 struct journal_reader {
@@ -163,8 +176,15 @@ struct cursor *cursor_get(struct journal *journal, const char *publisher);
 bool is_of_letters(const char *cursor);
 uint64_t cursors_minimum(const struct journal *journal);
 
-/* How many marks a stored batch of so many bytes holds. */
+/* The oldest chunk is this one; without one the journal is empty. */
+void progress_set_head(struct progress *progress, const struct MDB_val *key,
+                       const struct MDB_val *value);
+
+/* How many marks a stored batch of so many bytes holds, sound or not. */
 size_t marks_in(size_t size);
+
+/* Stores a cursor; an LMDB code. */
+int cursor_put(struct store *store, struct MDB_txn *txn, const char *publisher, uint64_t seq);
 
 /* ---- journal_commit.c ---- */
 
@@ -184,15 +204,40 @@ bool retention_is_due(struct journal *journal);
 
 /* ---- journal_letters.c ---- */
 
+enum { TOPIC_HASH_SIZE = 16, PARKED_KEY_TAIL = 8 + 4 };
+
+/* Publisher, 0, hash of the topic, seq, nth: sorts the records of a topic in their order. */
+struct parked_key {
+    unsigned char bytes[PUBLISHER_SIZE + TOPIC_HASH_SIZE + PARKED_KEY_TAIL];
+    size_t size;
+};
+
+struct parked_key parked_key(const char *publisher, const char *topic, uint64_t seq, uint32_t nth);
+
 /* All return an LMDB code. */
 int letters_park(struct store *store, struct MDB_txn *txn, const struct note *note, int64_t now_ms);
 int letters_unpark(struct store *store, struct MDB_txn *txn, const char *publisher,
                    const char *topic, uint64_t seq, uint32_t nth);
 int letters_bury(struct store *store, struct MDB_txn *txn, const struct note *note, uint64_t id,
                  int64_t now_ms);
+/* Both give MDB_NOTFOUND when there is no such dead letter. */
+int letters_rebury(struct store *store, struct MDB_txn *txn, const struct note *note,
+                   int64_t now_ms);
+int letters_drop(struct store *store, struct MDB_txn *txn, uint64_t id);
 /* Deletes every parked record of a publisher. */
 int letters_drop_parked(struct store *store, struct MDB_txn *txn, const char *publisher);
 uint64_t letters_cost(const struct store *store, const struct note *note);
+
+/* ---- journal_search.c ---- */
+
+void duplicates_add(struct duplicates *duplicates, const unsigned char *identity);
+
+/* ---- journal_conflict.c ---- */
+
+/* Whether an event that dedupe_find() calls DEDUPE_CONFLICT is one after all, or a duplicate. The
+ * writer's thread, outside of a transaction. */
+enum dedupe_verdict conflict_look_closer(struct journal *journal, const struct batch *batch,
+                                         const struct event *event, const struct dedupe_mark *mark);
 
 /* ---- journal_writer.c ---- */
 

@@ -186,5 +186,5 @@ bool store_has_room_for_letters(struct store *store, uint64_t need, int64_t now_
 
 bool store_has_room_for_dead(const struct store *store, uint64_t need)
 {
-    return store->dead_used + need <= store->max_size / 4;
+    return store->dead_used + need <= store->max_size / STORE_DEAD_SHARE;
 }

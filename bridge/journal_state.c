@@ -8,6 +8,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/journal_chunks.h"
 #include "bridge/journal_internal.h"
 #include "schemas/event.h"
 
@@ -63,7 +64,18 @@ uint64_t cursors_minimum(const struct journal *journal)
 
 size_t marks_in(size_t size)
 {
-    return size < 8 ? 0 : (size - 8) / (DEDUPE_IDENTITY_SIZE + 8);
+    return size < sizeof(struct marks_head) ? 0 : (size - sizeof(struct marks_head)) / MARK_SIZE;
+}
+
+int cursor_put(struct store *store, struct MDB_txn *txn, const char *publisher, uint64_t seq)
+{
+    struct cursor_record record = {.seq = seq};
+    MDB_val key = {strlen(publisher), (void *)(uintptr_t)publisher};
+    MDB_val value = {sizeof(record), &record};
+
+    strncpy(record.publisher, publisher, sizeof(record.publisher) - 1);
+    cursor_seal(&record);
+    return mdb_put(txn, store->db[STORE_CURSORS], &key, &value, 0);
 }
 
 static int damaged(const struct journal *journal, const char *what, struct error *err)
@@ -71,35 +83,37 @@ static int damaged(const struct journal *journal, const char *what, struct error
     return error_set(err, ERROR_CONFIG, "journal %s: %s", journal->store.path, what);
 }
 
-/* Copies a fixed-size value of the meta database; MDB_NOTFOUND without one. */
-static int read_meta(const struct journal *journal, MDB_txn *txn, char *name, void *out_value,
-                     size_t size)
+static int read_meta(const struct journal *journal, MDB_txn *txn, char *name, MDB_val *out_value)
 {
     MDB_val key = {strlen(name), name};
-    MDB_val value;
-    int rc = mdb_get(txn, journal->store.db[STORE_META], &key, &value);
 
-    if (rc == 0 && value.mv_size != size)
-        rc = MDB_CORRUPTED;
-    if (rc == 0)
-        memcpy(out_value, value.mv_data, size);
-    return rc;
+    return mdb_get(txn, journal->store.db[STORE_META], &key, out_value);
+}
+
+/* In the first format that number stood where the magic is now. */
+static bool is_of_another_version(const MDB_val *value)
+{
+    struct journal_state state = {0};
+
+    memcpy(&state, value->mv_data, value->mv_size < sizeof(state) ? value->mv_size : sizeof(state));
+    return state.magic == 1 || (state.magic == STATE_MAGIC && state.format != JOURNAL_FORMAT);
 }
 
 static int load_state_record(struct journal *journal, MDB_txn *txn, struct journal_state *out_state,
                              struct error *err)
 {
     char name[] = "state";
-    struct journal_state state = {0};
-    int rc = read_meta(journal, txn, name, &state, sizeof(state));
+    struct journal_state state = {
+        .format = JOURNAL_FORMAT, .next_seq = 1, .next_dead = 1, .next_batch = 1};
+    MDB_val value;
+    int rc = read_meta(journal, txn, name, &value);
 
-    if (rc == MDB_NOTFOUND)
-        state = (struct journal_state){
-            .format = JOURNAL_FORMAT, .next_seq = 1, .next_dead = 1, .next_batch = 1};
-    else if (rc != 0)
+    if (rc != 0 && rc != MDB_NOTFOUND)
         return store_error(&journal->store, "its state cannot be read", rc, err);
-    if (state.format != JOURNAL_FORMAT)
+    if (rc == 0 && is_of_another_version(&value))
         return damaged(journal, "was written by another version of this program", err);
+    if (rc == 0 && !state_check(value.mv_data, value.mv_size, &state))
+        return damaged(journal, "its state is damaged", err);
     *out_state = state;
     return 0;
 }
@@ -121,6 +135,35 @@ static uint64_t edge_of(const struct journal *journal, MDB_txn *txn, enum store_
     return number;
 }
 
+void progress_set_head(struct progress *progress, const MDB_val *key, const MDB_val *value)
+{
+    struct event_record head = {.journal_age = 0};
+
+    progress->head_seq = progress->head_last = progress->state.next_seq;
+    progress->head_age_s = 0;
+    if (!key || key->mv_size != sizeof(progress->head_last))
+        return;
+    memcpy(&progress->head_last, key->mv_data, sizeof(progress->head_last));
+    progress->head_seq =
+        chunk_first((struct text){value->mv_data, value->mv_size}, progress->head_last);
+    if (event_peek((struct text){value->mv_data, value->mv_size}, &head))
+        progress->head_age_s = head.journal_age; /* all of it came in one commit */
+}
+
+static void load_head(const struct journal *journal, MDB_txn *txn, struct progress *progress)
+{
+    MDB_cursor *rows;
+    MDB_val key;
+    MDB_val value;
+
+    progress_set_head(progress, NULL, NULL);
+    if (mdb_cursor_open(txn, journal->store.db[STORE_EVENTS], &rows) != 0)
+        return;
+    if (mdb_cursor_get(rows, &key, &value, MDB_FIRST) == 0)
+        progress_set_head(progress, &key, &value);
+    mdb_cursor_close(rows);
+}
+
 static int load_cursors(struct journal *journal, MDB_txn *txn, struct error *err)
 {
     MDB_cursor *rows = NULL;
@@ -129,21 +172,20 @@ static int load_cursors(struct journal *journal, MDB_txn *txn, struct error *err
     int rc = mdb_cursor_open(txn, journal->store.db[STORE_CURSORS], &rows);
 
     while (rc == 0 && (rc = mdb_cursor_get(rows, &key, &value, MDB_NEXT)) == 0) {
-        char publisher[PUBLISHER_SIZE] = "";
+        struct cursor_record record;
         struct cursor *cursor;
-        uint64_t seq;
 
-        if (key.mv_size >= sizeof(publisher) || value.mv_size != sizeof(seq))
-            continue;
-        memcpy(publisher, key.mv_data, key.mv_size);
-        memcpy(&seq, value.mv_data, sizeof(seq));
-        cursor = cursor_get(journal, publisher);
+        if (!cursor_check(value.mv_data, value.mv_size, &record)) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
+        cursor = cursor_get(journal, record.publisher);
         if (!cursor) {
             rc = ENOMEM;
             break;
         }
-        if (seq > cursor->seq)
-            cursor->seq = seq;
+        if (record.seq > cursor->seq)
+            cursor->seq = record.seq;
         cursor->pending = cursor->seq;
     }
     if (rows)
@@ -175,13 +217,16 @@ static void raise_numbers(const struct journal *journal, MDB_txn *txn, struct jo
 static int new_secret(struct journal *journal, struct error *err)
 {
     char name[] = "secret";
+    struct secret_record record = {0};
     MDB_val key = {strlen(name), name};
-    MDB_val value = {sizeof(journal->secret), journal->secret};
+    MDB_val value = {sizeof(record), &record};
     MDB_txn *txn;
     int rc;
 
-    if (getrandom(journal->secret, sizeof(journal->secret), 0) != (ssize_t)sizeof(journal->secret))
+    if (getrandom(record.secret, sizeof(record.secret), 0) != (ssize_t)sizeof(record.secret))
         return error_set(err, ERROR_FATAL, "no random numbers: %s", strerror(errno));
+    secret_seal(&record);
+    memcpy(journal->secret, record.secret, sizeof(journal->secret));
     rc = mdb_txn_begin(journal->store.env, NULL, 0, &txn);
     if (rc == 0) {
         rc = mdb_put(txn, journal->store.db[STORE_META], &key, &value, 0);
@@ -196,26 +241,21 @@ static int new_secret(struct journal *journal, struct error *err)
 static void load_batch_of_marks(struct journal *journal, const MDB_val *value, uint32_t now_s,
                                 uint32_t *last_age_s)
 {
-    const unsigned char *bytes = value->mv_data;
-    size_t count = marks_in(value->mv_size);
-    struct dedupe_mark mark;
+    struct marks_head head;
+    bool is_sound = marks_check(value->mv_data, value->mv_size, &head);
 
-    if (count == 0)
-        return;
-    memcpy(&mark.age_s, bytes, sizeof(mark.age_s));
-    if (mark.age_s < *last_age_s)
-        mark.age_s = *last_age_s;
-    if (mark.age_s > now_s)
-        mark.age_s = now_s;
-    *last_age_s = mark.age_s;
-    if (now_s - mark.age_s > journal->dedupe_window_s) {
-        dedupe_skip(journal->dedupe, count);
+    if (!is_sound)
+        atomic_fetch_add(&journal->damaged, 1);
+    else if (head.age_s > *last_age_s)
+        *last_age_s = head.age_s < now_s ? head.age_s : now_s;
+    if (!is_sound || now_s - *last_age_s > journal->dedupe_window_s) {
+        dedupe_skip(journal->dedupe, marks_in(value->mv_size));
         return;
     }
-    bytes += 8;
-    for (size_t i = 0; i < count; i++, bytes += DEDUPE_IDENTITY_SIZE + 8) {
-        memcpy(mark.identity, bytes, sizeof(mark.identity));
-        memcpy(&mark.content, bytes + DEDUPE_IDENTITY_SIZE, sizeof(mark.content));
+    for (uint32_t i = 0; i < head.count; i++) {
+        struct dedupe_mark mark = marks_at(value->mv_data, i);
+
+        mark.age_s = *last_age_s;
         dedupe_add(journal->dedupe, &mark);
         if ((i + 1) % BATCH_DELIVERIES == 0)
             dedupe_confirm(journal->dedupe);
@@ -248,16 +288,22 @@ static int load_all(struct journal *journal, MDB_txn *txn, bool *out_has_secret,
 {
     char name[] = "secret";
     struct progress *durable = &journal->durable;
-    int rc = read_meta(journal, txn, name, journal->secret, sizeof(journal->secret));
+    struct secret_record secret;
+    MDB_val value;
+    int rc = read_meta(journal, txn, name, &value);
 
-    *out_has_secret = rc == 0;
     if (rc != 0 && rc != MDB_NOTFOUND)
         return store_error(&journal->store, "its secret cannot be read", rc, err);
+    *out_has_secret = rc == 0;
+    if (*out_has_secret && !secret_check(value.mv_data, value.mv_size, &secret))
+        return damaged(journal, "its secret is damaged", err);
+    if (*out_has_secret)
+        memcpy(journal->secret, secret.secret, sizeof(journal->secret));
     if (load_state_record(journal, txn, &durable->state, err) < 0 ||
         load_cursors(journal, txn, err) < 0)
         return -1;
     raise_numbers(journal, txn, &durable->state);
-    durable->head_seq = edge_of(journal, txn, STORE_EVENTS, MDB_FIRST, durable->state.next_seq);
+    load_head(journal, txn, durable);
     return load_marks(journal, txn, err);
 }
 
@@ -312,9 +358,9 @@ int state_reload(struct journal *journal, struct error *err)
             durable->state.next_dead = found.next_dead;
         if (found.commits > durable->state.commits)
             durable->state.commits = found.commits;
-        durable->head_seq = edge_of(journal, txn, STORE_EVENTS, MDB_FIRST, durable->state.next_seq);
+        load_head(journal, txn, durable);
         if (durable->head_seq > durable->state.next_seq)
-            durable->head_seq = durable->state.next_seq;
+            progress_set_head(durable, NULL, NULL);
         store_measure(&journal->store, txn);
         rc = 0;
     }

@@ -22,6 +22,15 @@ static const char new_name[] = "new.mdb";
 static const char new_lock_name[] = "new.mdb-lock";
 static const char lock_name[] = "pid";
 
+const char *const store_db_names[STORE_DB_COUNT] = {
+    [STORE_META] = "meta",   [STORE_EVENTS] = "events", [STORE_CURSORS] = "cursors",
+    [STORE_MARKS] = "marks", [STORE_PARKED] = "parked", [STORE_DEAD] = "dead"};
+
+bool store_has_integer_keys(enum store_db db)
+{
+    return db == STORE_EVENTS || db == STORE_MARKS || db == STORE_DEAD;
+}
+
 int store_error(const struct store *store, const char *what, int rc, struct error *err)
 {
     enum error_kind kind = rc == ENOMEM ? ERROR_FATAL : ERROR_TRANSIENT;
@@ -80,11 +89,15 @@ static int check_directory(const struct store *store, bool is_new, struct error 
 static int open_directory(struct store *store, struct error *err)
 {
     bool is_new = mkdir(store->path, 0700) == 0;
+    struct stat st;
 
     if (!is_new && errno != EEXIST)
         return error_set(err, ERROR_CONFIG, "journal %s: cannot make the folder: %s", store->path,
                          strerror(errno));
     store->dir_fd = open(store->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (store->dir_fd < 0 && lstat(store->path, &st) == 0 && S_ISLNK(st.st_mode))
+        return error_set(err, ERROR_CONFIG,
+                         "journal %s: is a symbolic link; name the folder itself", store->path);
     if (store->dir_fd < 0)
         return error_set(err, ERROR_CONFIG, "journal %s: is not a folder that can be opened: %s",
                          store->path, strerror(errno));
@@ -142,17 +155,25 @@ static int take_lock(struct store *store, struct error *err)
     return 0;
 }
 
-int store_open(struct store *store, const char *path, uint64_t max_size, struct error *err)
+int store_lock(struct store *store, const char *path, struct error *err)
 {
     *store = (struct store){.dir_fd = -1, .lock_fd = -1};
     pthread_rwlock_init(&store->gate, NULL);
-    store_plan_space(store, max_size);
     store->path = strdup(path);
     if (!store->path)
         return error_set(err, ERROR_FATAL, "out of memory");
-    if (open_directory(store, err) < 0 || take_lock(store, err) < 0)
+    if (open_directory(store, err) < 0 || take_lock(store, err) < 0 ||
+        check_file(store, data_name, err) < 0)
         return -1;
-    return store_open_env(store, err);
+    return 0;
+}
+
+int store_open(struct store *store, const char *path, uint64_t max_size, struct error *err)
+{
+    int rc = store_lock(store, path, err);
+
+    store_plan_space(store, max_size);
+    return rc < 0 || store_unmark(store, err) < 0 ? -1 : store_open_env(store, err);
 }
 
 void store_release(struct store *store)
@@ -208,24 +229,16 @@ out:
 
 static int open_dbs(struct store *store, MDB_env *env)
 {
-    static const struct {
-        const char *name;
-        unsigned flags;
-    } dbs[STORE_DB_COUNT] = {
-        [STORE_META] = {"meta", MDB_CREATE},
-        [STORE_EVENTS] = {"events", MDB_CREATE | MDB_INTEGERKEY},
-        [STORE_CURSORS] = {"cursors", MDB_CREATE},
-        [STORE_MARKS] = {"marks", MDB_CREATE | MDB_INTEGERKEY},
-        [STORE_PARKED] = {"parked", MDB_CREATE},
-        [STORE_DEAD] = {"dead", MDB_CREATE | MDB_INTEGERKEY},
-    };
     MDB_txn *txn;
     int rc = mdb_txn_begin(env, NULL, 0, &txn);
 
     if (rc != 0)
         return rc;
-    for (size_t i = 0; i < STORE_DB_COUNT && rc == 0; i++)
-        rc = mdb_dbi_open(txn, dbs[i].name, dbs[i].flags, &store->db[i]);
+    for (int i = 0; i < STORE_DB_COUNT && rc == 0; i++)
+        rc = mdb_dbi_open(txn, store_db_names[i],
+                          MDB_CREATE |
+                              (store_has_integer_keys((enum store_db)i) ? MDB_INTEGERKEY : 0),
+                          &store->db[i]);
     if (rc != 0) {
         mdb_txn_abort(txn);
         return rc;
@@ -362,8 +375,8 @@ int store_open_env(struct store *store, struct error *err)
         mdb_env_close(env);
         if (rc == MDB_INVALID || rc == MDB_CORRUPTED || rc == MDB_VERSION_MISMATCH)
             return error_set(err, ERROR_CONFIG,
-                             "journal %s: data.mdb is damaged or not a journal (%s): move the "
-                             "folder away and keep it, its events can be salvaged",
+                             "journal %s: data.mdb is damaged or not a journal (%s): see "
+                             "close-bridge journal --help",
                              store->path, mdb_strerror(rc));
         return store_error(store, "cannot be opened", rc, err);
     }

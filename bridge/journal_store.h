@@ -32,6 +32,15 @@ enum store_db {
     STORE_DB_COUNT
 };
 
+/* As LMDB knows them. */
+extern const char *const store_db_names[STORE_DB_COUNT];
+
+/* Whose keys are 64-bit numbers. */
+bool store_has_integer_keys(enum store_db db);
+
+/* Dead letters may take this part of max_size; a full store stops who buries, it never evicts. */
+enum { STORE_DEAD_SHARE = 4 };
+
 enum store_room {
     STORE_HAS_ROOM,
     STORE_IS_FULL, /* max_size, or the map behind it */
@@ -65,6 +74,10 @@ struct store {
 int store_open(struct store *store, const char *path, uint64_t max_size, struct error *err);
 void store_release(struct store *store);
 
+/* Only the folder and the lock, without an environment. Whatever happens, store_release() follows.
+ */
+int store_lock(struct store *store, const char *path, struct error *err);
+
 /* Closes the environment and keeps the lock: waits for the readers. */
 void store_close_env(struct store *store);
 
@@ -81,6 +94,18 @@ void store_end_read(struct store *store, struct MDB_txn *txn);
 
 /* Turns an LMDB code into an error that names the journal; -1. */
 int store_error(const struct store *store, const char *what, int rc, struct error *err);
+
+/* ---- how it was left: journal_marker.c ---- */
+
+/* After store_close_env(): notes that everything is in order, for store_is_clean(). */
+void store_mark_clean(const struct store *store);
+
+/* Before the environment is opened. Durable when it returns. */
+int store_unmark(const struct store *store, struct error *err);
+
+/* True when the journal in the folder was closed in order and nobody has written to its file since.
+ */
+bool store_is_clean(const char *path);
 
 /* ---- room: journal_space.c ---- */
 

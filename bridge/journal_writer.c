@@ -1,26 +1,35 @@
 #include <string.h>
+#include <time.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
 #include "bridge/journal_internal.h"
+#include "bridge/journal_salvage.h"
 #include "schemas/event.h"
 
 /*
- * The writer: takes what waits, commits it, answers. There is no artificial delay: what arrives
- * during a commit is the next batch.
+ * The writer: takes what waits, commits it, answers. What arrives during a commit is the next
+ * batch; commits begin a millisecond apart, so that under load one takes in several events.
  *
  * A commit that fails breaks the environment: nothing that hung on it is answered 2xx, and before
  * anything else is stored the environment is closed, opened on new descriptors, and a commit that
  * takes out what the failed one may have left has to succeed.
  */
 
-enum { TICK_MS = 1000, SQUEEZE_MS = 1000, RECOVER_FIRST_MS = 50, RECOVER_MAX_MS = 5000 };
+enum {
+    COMMIT_EVERY_US = 1000,
+    TICK_MS = 1000,
+    SQUEEZE_MS = 1000,
+    RECOVER_FIRST_MS = 50,
+    RECOVER_MAX_MS = 5000
+};
 
 static const char full_of_events[] = "the journal is full of undelivered events";
 static const char full_of_dead[] = "the store for dead letters is full";
 static const char disk_is_full[] = "the disk of the journal is full";
 static const char is_failing[] = "the journal cannot write to its disk";
+static const char is_damaged[] = "the file of the journal is damaged";
 
 /* ---- numbers ---- */
 
@@ -54,6 +63,7 @@ void writer_show(struct journal *journal)
     atomic_store(&journal->bytes, journal->store.used);
     atomic_store(&journal->dead_count, journal->store.dead_count);
     atomic_store(&journal->dead_tail, state->next_dead - 1);
+    atomic_store(&journal->dead_bytes, journal->store.dead_used);
     atomic_store(&journal->window_s, dedupe_window_s(journal->dedupe, journal_age_s(journal)));
 }
 
@@ -91,6 +101,16 @@ static int reopen(struct journal *journal, struct error *err)
     return commit_recovery(journal, err) == COMMIT_DONE ? 0 : -1;
 }
 
+/* A file that reads well and is wrong will not become right by waiting. */
+static void look_for_damage(struct journal *journal)
+{
+    if (!store_is_damaged(&journal->store))
+        return;
+    journal->is_damaged = true;
+    if (journal->on_damaged)
+        journal->on_damaged(journal->on_damaged_context);
+}
+
 static bool is_usable(struct journal *journal)
 {
     struct error err = {0};
@@ -99,9 +119,12 @@ static bool is_usable(struct journal *journal)
         return true;
     if (clock_monotonic_ms(journal->clock) < journal->next_recover_ms)
         return false;
+    if (journal->is_damaged)
+        return false;
     if (reopen(journal, &err) < 0) {
         close_broken(journal);
-        show_trouble(journal, is_failing, err.message);
+        look_for_damage(journal);
+        show_trouble(journal, journal->is_damaged ? is_damaged : is_failing, err.message);
         return false;
     }
     journal->is_broken = false;
@@ -169,14 +192,18 @@ static void take_deliveries(struct journal *journal, struct batch *batch)
     }
 }
 
+static bool stores_event(const struct note *note)
+{
+    return note->kind == NOTE_PARK || note->kind == NOTE_BURY || note->kind == NOTE_REBURY;
+}
+
 static void take_notes(struct journal *journal, struct batch *batch)
 {
     size_t bytes = 0;
 
     while (journal->waiting_notes.first && batch->note_count < BATCH_NOTES) {
         struct note *note = container_of(journal->waiting_notes.first, struct note, node);
-        size_t size =
-            note->kind == NOTE_PARK || note->kind == NOTE_BURY ? note->event->record->size : 0;
+        size_t size = stores_event(note) ? note->event->record->size : 0;
 
         if (batch->note_count && bytes + size > journal->batch_bytes)
             return;
@@ -229,7 +256,7 @@ static const char *admit(struct journal *journal, struct batch *batch, struct de
 }
 
 static void decide_new(struct journal *journal, struct batch *batch, size_t i,
-                       const struct dedupe_mark *mark, const char *trouble)
+                       struct dedupe_mark *mark, const char *trouble)
 {
     struct delivery *delivery = batch->deliveries[i];
 
@@ -240,6 +267,8 @@ static void decide_new(struct journal *journal, struct batch *batch, size_t i,
         return;
     }
     batch->depends[i] = true;
+    if (delivery->outcome == DELIVERY_ACCEPTED)
+        mark->place = (uint32_t)(journal->durable.state.next_seq + batch->event_count - 1);
     batch->marks[batch->mark_count++] = *mark;
     dedupe_add(journal->dedupe, mark);
 }
@@ -257,9 +286,12 @@ static void decide(struct journal *journal, struct batch *batch, size_t i, uint3
     memcpy(mark.identity, event->identity, sizeof(mark.identity));
     mark.content = event->content;
     verdict = dedupe_find(journal->dedupe, &mark);
+    if (verdict == DEDUPE_CONFLICT)
+        verdict = conflict_look_closer(journal, batch, event, &mark);
     batch->depends[i] = verdict == DEDUPE_PENDING;
     if (verdict == DEDUPE_SEEN || verdict == DEDUPE_PENDING) {
         delivery->outcome = DELIVERY_DUPLICATE;
+        duplicates_add(journal->duplicates, mark.identity);
         return;
     }
     decide_new(journal, batch, i, &mark, trouble);
@@ -399,6 +431,23 @@ static void store_clock(struct journal *journal)
         log_warn("journal.clock_not_stored", log_str("error", err.message));
 }
 
+/*
+ * Half of what a commit costs is the same however much it holds. An event that comes alone waits
+ * for nothing; one that comes within a millisecond of the last batch waits for the rest of it.
+ * What arrives meanwhile finds the mailbox filled and wakes nobody.
+ */
+static void await_turn(struct journal *journal)
+{
+    int64_t now_us = clock_monotonic_us(journal->clock);
+    int64_t early_us = journal->last_batch_us + COMMIT_EVERY_US - now_us;
+
+    if (early_us > 0 && early_us <= COMMIT_EVERY_US) {
+        nanosleep(&(struct timespec){0, (long)early_us * 1000}, NULL);
+        now_us += early_us;
+    }
+    journal->last_batch_us = now_us;
+}
+
 void *writer_run(void *argument)
 {
     struct journal *journal = argument;
@@ -408,6 +457,9 @@ void *writer_run(void *argument)
 
         dedupe_set_window(journal->dedupe, atomic_load(&journal->dedupe_window_s),
                           journal_age_s(journal));
+        if (!is_stopping &&
+            !(mailbox_is_empty(&journal->deliveries) && mailbox_is_empty(&journal->notes)))
+            await_turn(journal);
         gather(journal);
         if (journal->waiting_deliveries.first || journal->waiting_notes.first ||
             (!is_stopping && has_work(journal))) {

@@ -11,6 +11,7 @@
 #include "bridge/carrier.h"
 #include "bridge/config.h"
 #include "bridge/metrics.h"
+#include "bridge/outcomes.h"
 #include "schemas/encoder.h"
 #include "schemas/envelope.h"
 #include "schemas/event.h"
@@ -28,6 +29,7 @@ struct lane {
     const struct clock *clock;
     struct wakeup *wakeup;
     struct metrics *metrics;
+    struct outcomes *outcomes;
     struct mailbox settled; /* records, from any thread */
     atomic_bool is_ready;   /* on_ready() was called */
     _Atomic enum link_state link;
@@ -130,6 +132,7 @@ struct lane *lane_new(const struct lane_options *options)
     lane->clock = options->clock;
     lane->wakeup = options->wakeup;
     lane->metrics = options->metrics;
+    lane->outcomes = options->outcomes;
     mailbox_init(&lane->settled, options->wakeup);
     lane->carrier.ops = options->ops;
     lane->carrier.clock = options->clock;
@@ -150,6 +153,7 @@ void lane_change(struct lane *lane, const struct carrier_options *options)
     make_series(lane);
     atomic_store(&lane->is_configured, options->options != NULL);
     carrier_change(&lane->carrier, options);
+    atomic_store(&lane->is_ready, true); /* there may be one at once, where there was none */
 }
 
 bool lane_is_configured(const struct lane *lane)
@@ -325,15 +329,17 @@ static struct outgoing *new_outgoing(struct lane *lane, struct event *event, con
     return outgoing;
 }
 
-struct outgoing *lane_prepare(struct lane *lane, struct event *event,
-                              const struct config_target *target, const char *topic)
+static struct outgoing *prepare(struct lane *lane, struct event *event,
+                                const struct config_target *target, const char *topic,
+                                bool is_replay)
 {
     struct outgoing *outgoing = new_outgoing(lane, event, topic ? topic : target->topic_source);
     struct record *record = &outgoing->record;
 
+    record->is_replay = is_replay;
     record->format = target->format;
     record->qos = target->qos;
-    record->retain = target->retain;
+    record->retain = target->retain && !is_replay;
     if (!topic) {
         refuse(outgoing, "bad_topic");
         return outgoing;
@@ -344,6 +350,18 @@ struct outgoing *lane_prepare(struct lane *lane, struct event *event,
     make_key(outgoing, target);
     make_value(outgoing, target);
     return outgoing;
+}
+
+struct outgoing *lane_prepare(struct lane *lane, struct event *event,
+                              const struct config_target *target, const char *topic)
+{
+    return prepare(lane, event, target, topic, false);
+}
+
+struct outgoing *lane_prepare_replay(struct lane *lane, struct event *event,
+                                     const struct config_target *target, const char *topic)
+{
+    return prepare(lane, event, target, topic, true);
 }
 
 /* Applies each policy to what the one before left. */
@@ -469,10 +487,23 @@ bool lane_is_down(const struct lane *lane, bool unknown)
     return link == LINK_UNKNOWN ? unknown : link == LINK_DOWN;
 }
 
+/* Copies of dead letters are not where the event went. */
+static void note_outcome(struct lane *lane, const struct record *record, int64_t now_ms)
+{
+    if (lane->outcomes && !record->dead_reason)
+        outcomes_add(lane->outcomes, &(struct outcome){.seq = record->event->record->seq,
+                                                       .at_ms = now_ms,
+                                                       .offset = record->outcome.offset,
+                                                       .partition = record->outcome.partition,
+                                                       .topic = text_of(record->topic)});
+}
+
 static void count_delivered(struct lane *lane, const struct record *record)
 {
-    int64_t latency_ms = clock_wall_ms(lane->clock) - record->event->record->received_ms;
+    int64_t now_ms = clock_wall_ms(lane->clock);
+    int64_t latency_ms = now_ms - record->event->record->received_ms;
 
+    note_outcome(lane, record, now_ms);
     metric_add(lane->published, 1);
     if (record->outcome.reason && strcmp(record->outcome.reason, "no_subscribers") == 0)
         metric_add(lane->no_subscribers, 1);
@@ -575,8 +606,10 @@ static void serve(struct lane *lane, bool fd_is_readable)
 
     if (news == CARRIER_NO_NEWS)
         return;
-    give_back_submitted(lane, news == CARRIER_HANGS);
     atomic_store(&lane->is_ready, true);
+    if (news == CARRIER_HAS_OPENED)
+        return;
+    give_back_submitted(lane, news == CARRIER_HANGS);
     if (lane_is_configured(lane))
         return;
     give_back_waiting(lane);

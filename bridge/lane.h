@@ -28,6 +28,7 @@ struct config_target;
 struct field_policy;
 struct lane; /* opaque: defined in lane.c */
 struct metrics;
+struct outcomes;
 struct parked_topic;
 struct saver;
 
@@ -83,6 +84,7 @@ struct lane_options {
     const struct clock *clock;
     struct wakeup *wakeup; /* of the dispatcher */
     struct metrics *metrics;
+    struct outcomes *outcomes; /* told where records went; NULL: nobody is */
 };
 
 /* Borrows everything in `options`. Returns owned (lane_close) a lane without a publisher: what is
@@ -116,6 +118,11 @@ int lane_fd(const struct lane *lane); /* -1: nothing to poll */
  */
 struct outgoing *lane_prepare(struct lane *lane, struct event *event,
                               const struct config_target *target, const char *topic);
+
+/* The same for a replay: the record says so, and is never retained, because what a broker keeps for
+ * newcomers is the latest event of a topic, not the latest that was sent again. */
+struct outgoing *lane_prepare_replay(struct lane *lane, struct event *event,
+                                     const struct config_target *target, const char *topic);
 
 /* A copy of a dead letter for the dead-letter topic. */
 struct dead_copy {

@@ -13,7 +13,13 @@
 #include "bridge/saver.h"
 #include "schemas/event.h"
 
-enum { FIRST_BACK_OFF_MS = 1000, MAX_BACK_OFF_MS = 30000, BATCH = 64 };
+enum {
+    FIRST_BACK_OFF_MS = 1000,
+    MAX_BACK_OFF_MS = 30000,
+    BATCH = 64,                      /* records of one topic sent at a time ... */
+    BATCH_BYTES = 1024 * 1024,       /* ... and what their events may take, ... */
+    MEMORY_BYTES = 16 * 1024 * 1024, /* ... and those of all topics together */
+};
 
 struct parked_topic {
     struct parked_topic *next;
@@ -32,6 +38,7 @@ struct parked_topic {
 struct parked {
     struct parked_options options;
     struct parked_topic *topics;
+    size_t bytes_being_sent;
     struct metric *total;
 };
 
@@ -134,8 +141,10 @@ void parked_add(struct parked *parked, struct outgoing *outgoing, const char *re
 }
 
 /* A record of the list is done with, one way or the other. */
-static void one_less(struct parked_topic *topic)
+static void let_go(struct parked_topic *topic, struct outgoing *outgoing)
 {
+    topic->parked->bytes_being_sent -= outgoing->record.event->record->size;
+    outgoing_free(outgoing);
     if (--topic->being_sent > 0)
         return;
     topic->is_flowing = !topic->has_failed;
@@ -153,8 +162,7 @@ static void has_left_the_list(struct outgoing *outgoing)
 
     topic->count--;
     metric_add(topic->parked->total, -1);
-    outgoing_free(outgoing);
-    one_less(topic);
+    let_go(topic, outgoing);
 }
 
 static void leave_list(struct parked_topic *topic, struct outgoing *outgoing, enum note_kind kind,
@@ -187,8 +195,7 @@ static void settled(struct outgoing *outgoing)
             return;
         }
         topic->has_failed = true;
-        outgoing_free(outgoing);
-        one_less(topic);
+        let_go(topic, outgoing);
         return;
     case SETTLED_RETRY:
         lane_resend(topic->parked->options.lane, outgoing);
@@ -228,6 +235,7 @@ static void send_letter(struct parked_topic *topic, struct letter *letter)
     outgoing->parked_ms = letter->first_ms;
     event_unref(letter->event);
     topic->being_sent++;
+    parked->bytes_being_sent += outgoing->record.event->record->size;
     if (target)
         lane_send(parked->options.lane, outgoing);
     else
@@ -237,11 +245,13 @@ static void send_letter(struct parked_topic *topic, struct letter *letter)
 static void send_batch(struct parked_topic *topic)
 {
     struct parked *parked = topic->parked;
-    size_t wanted = topic->is_flowing ? BATCH : 1;
-    struct letter *letters = alloc_zeroed(wanted, sizeof(*letters));
+    struct letter_query query = {.publisher = lane_name(parked->options.lane),
+                                 .topic = topic->destination->name,
+                                 .max_count = topic->is_flowing ? BATCH : 1,
+                                 .max_bytes = BATCH_BYTES};
+    struct letter *letters = alloc_zeroed(query.max_count, sizeof(*letters));
     struct error err;
-    int count = journal_read_parked(parked->options.reader, lane_name(parked->options.lane),
-                                    topic->destination->name, 0, 0, wanted, letters, &err);
+    int count = journal_read_parked(parked->options.reader, &query, letters, &err);
 
     if (count < 0) {
         log_error("topic.parked_records_unreadable", log_str("topic", topic->destination->name),
@@ -272,7 +282,7 @@ void parked_run(struct parked *parked)
             continue;
         }
         if (topic->being_sent == 0 && topic->count > 0 && now_ms >= topic->next_try_ms &&
-            !lane_is_busy(parked->options.lane))
+            parked->bytes_being_sent < MEMORY_BYTES && !lane_is_busy(parked->options.lane))
             send_batch(topic);
         at = &topic->next;
     }

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bridge/base/alloc.h"
 #include "bridge/base/buf.h"
@@ -124,22 +123,11 @@ void refusals_note(struct refusals *refusals, const char *account, const char *r
                  log_str("address", address), log_i64("count", (int64_t)count));
 }
 
-static void append_time(struct buf *out, int64_t wall_ms)
-{
-    time_t seconds = (time_t)(wall_ms / 1000);
-    struct tm utc = {0};
-    char text[32];
-
-    gmtime_r(&seconds, &utc);
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
-    buf_printf(out, "\"%s.%03dZ\"", text, (int)(wall_ms % 1000));
-}
-
 static void append_refusal(struct buf *out, const struct refusal *refusal)
 {
-    buf_append_string(out, "{\"time\":");
-    append_time(out, refusal->wall_ms);
-    buf_append_string(out, ",\"account\":");
+    buf_append_string(out, "{\"time\":\"");
+    buf_append_utc(out, refusal->wall_ms);
+    buf_append_string(out, "\",\"account\":");
     buf_append_json_string(out, text_of(refusal->account));
     buf_append_string(out, ",\"reason\":");
     buf_append_json_string(out, text_of(refusal->reason));

@@ -154,9 +154,9 @@ int sync_list(struct sync_run *run, struct error *err)
     return 0;
 }
 
-static void begin(struct sync_run *run, const struct sync_tools *tools,
-                  struct account_settings *account, struct sync_memory *memory,
-                  struct sync_report *report)
+void sync_begin(struct sync_run *run, const struct sync_tools *tools,
+                struct account_settings *account, struct sync_memory *memory,
+                struct sync_report *report)
 {
     *run = (struct sync_run){.tools = tools,
                              .account = account,
@@ -171,8 +171,7 @@ static void begin(struct sync_run *run, const struct sync_tools *tools,
     run->view.webhook_url = account->webhook_url ? alloc_string(account->webhook_url) : NULL;
 }
 
-/* The view becomes what is remembered, when it was seen. */
-static void end(struct sync_run *run, bool is_certain)
+void sync_end(struct sync_run *run, bool is_certain)
 {
     if (run->has_listed && !run->is_dry_run) {
         subscription_view_release(&run->memory->view);
@@ -206,9 +205,9 @@ int sync_look(const struct sync_tools *tools, struct account_settings *account,
     struct sync_run run;
     int rc;
 
-    begin(&run, tools, account, memory, &unread);
+    sync_begin(&run, tools, account, memory, &unread);
     rc = look(&run, err);
-    end(&run, true);
+    sync_end(&run, true);
     sync_report_release(&unread);
     return rc;
 }
@@ -223,7 +222,7 @@ static void append_sentence(struct buf *list, struct buf *sentence)
     buf_release(sentence);
 }
 
-static void report_step(struct sync_run *run, const struct step *step)
+void sync_report_step(struct sync_run *run, const struct step *step)
 {
     struct sync_report *report = run->report;
     struct buf words = {0};
@@ -268,12 +267,17 @@ static int take_or_assume(struct sync_run *run, const struct step *step, struct 
 
 static int take_steps(struct sync_run *run, struct error *err)
 {
+    enum step_kind before = STEP_NONE;
+
     for (int i = 0; i < MAX_STEPS; i++) {
         struct step step = subscription_plan_next(&run->view);
 
         if (step.kind == STEP_NONE)
             return 0;
-        report_step(run, &step);
+        if (step.kind == STEP_UPDATE && before == STEP_UPDATE)
+            break;
+        before = step.kind;
+        sync_report_step(run, &step);
         if (take_or_assume(run, &step, err) < 0)
             return -1;
     }
@@ -393,7 +397,7 @@ static void sync(const struct sync_tools *tools, struct account_settings *accoun
     struct sync_run run;
     int rc;
 
-    begin(&run, tools, account, memory, report);
+    sync_begin(&run, tools, account, memory, report);
     run.is_dry_run = mode == SYNC_DRY_RUN;
     run.view.is_explicit = mode != SYNC_SCHEDULED;
     run.was_unsubscribed = run.view.stored.is_unsubscribed;
@@ -405,7 +409,7 @@ static void sync(const struct sync_tools *tools, struct account_settings *accoun
         report->result = SYNC_FAILED;
     else if (!run.is_dry_run)
         remember_refused(&run);
-    end(&run, rc == 0);
+    sync_end(&run, rc == 0);
 }
 
 void sync_account(const struct sync_tools *tools, struct account_settings *account,
@@ -420,92 +424,4 @@ void sync_account(const struct sync_tools *tools, struct account_settings *accou
         sync_report_release(out_report);
         sync_unsubscribe(tools, account->name, account, memory, REMOVAL_LASTS, out_report);
     }
-}
-
-/* ---- unsubscribing ---- */
-
-static int delete_listed(struct sync_run *run, struct error *err)
-{
-    struct step step;
-
-    if (sync_list(run, err) < 0)
-        return -1;
-    while ((step = subscription_plan_next_removal(&run->view)).kind != STEP_NONE) {
-        report_step(run, &step);
-        pair_list_copy(&run->report->before, &step.subscription->pairs);
-        if (sync_take_step(run, &step, err) < 0)
-            return -1;
-    }
-    /* What is stored and was not listed may be one that the key may not see. */
-    if (run->view.stored.subscription_id)
-        return close_webhooks_delete(run->tools->api, &run->account->access,
-                                     run->view.stored.subscription_id, err);
-    return 0;
-}
-
-static int forget_keys(struct sync_run *run, bool lasts, struct error *err)
-{
-    struct stored_account *stored = &run->view.stored;
-
-    for (size_t i = 0; i < stored->key_count; i++)
-        stored->keys[i].retired_ms = 1;
-    stored_account_drop_retired(stored, 1);
-    stored_account_set_subscription(stored, NULL, NULL);
-    stored->is_unsubscribed = lasts;
-    return sync_store(run, err);
-}
-
-static int unsubscribe(struct sync_run *run, enum removal removal, struct error *err)
-{
-    if (!account_can_sync(run->account))
-        return error_set(err, ERROR_CONFIG,
-                         "the account %s has no webhook_url, or no api_key or oauth_token: delete "
-                         "its subscription in Close",
-                         run->account->name);
-    if (removal == REMOVAL_LASTS && !run->view.stored.is_unsubscribed) {
-        run->view.stored.is_unsubscribed = true;
-        if (sync_store(run, err) < 0)
-            return -1;
-    }
-    if (delete_listed(run, err) < 0)
-        return -1;
-    return forget_keys(run, removal == REMOVAL_LASTS, err);
-}
-
-/* The configuration has neither URL nor key of it any more. */
-static int forget_orphan(const struct sync_tools *tools, const char *name,
-                         struct sync_report *report, struct error *err)
-{
-    const struct stored_account *record = key_store_find(tools->store, name);
-    struct buf sentence = {0};
-
-    if (!record)
-        return error_set(err, ERROR_INPUT, "there is no account %.64s", name);
-    if (record->subscription_id) {
-        report->subscription_id = alloc_string(record->subscription_id);
-        buf_printf(&sentence,
-                   "forget %s and its key; it stands at Close until somebody deletes it there",
-                   record->subscription_id);
-        append_sentence(&report->steps, &sentence);
-    }
-    return key_store_remove(tools->store, name, err);
-}
-
-void sync_unsubscribe(const struct sync_tools *tools, const char *name,
-                      struct account_settings *account, struct sync_memory *memory,
-                      enum removal removal, struct sync_report *out_report)
-{
-    struct sync_run run;
-    int rc;
-
-    *out_report = (struct sync_report){.account = alloc_string(name), .result = SYNC_UNSUBSCRIBED};
-    if (account) {
-        begin(&run, tools, account, memory, out_report);
-        run.is_removal = true;
-        rc = unsubscribe(&run, removal, &out_report->error);
-        end(&run, rc == 0);
-    } else {
-        rc = forget_orphan(tools, name, out_report, &out_report->error);
-    }
-    out_report->result = rc == 0 ? SYNC_UNSUBSCRIBED : SYNC_FAILED;
 }

@@ -105,8 +105,8 @@ enum removal {
 };
 
 /*
- * Deletes the account's subscriptions at Close, and then their ids and keys here. `account` NULL:
- * the configuration has it no more, so only what is here goes.
+ * Deletes the account's subscriptions at Close, and then their ids and keys here. `account` NULL
+ * (the configuration has it no more) or one that cannot be synced: only what is here goes.
  */
 void sync_unsubscribe(const struct sync_tools *tools, const char *name,
                       struct account_settings *account, struct sync_memory *memory,

@@ -1,6 +1,7 @@
 /*
  * What the parts of a sync share: subscription_sync.c goes from step to step, subscription_steps.c
- * takes them, refused_pairs.c finds out which pairs Close does not take.
+ * takes them, subscription_removal.c unsubscribes, refused_pairs.c finds out which pairs Close does
+ * not take.
  */
 #ifndef BRIDGE_SUBSCRIPTION_SYNC_INTERNAL_H
 #define BRIDGE_SUBSCRIPTION_SYNC_INTERNAL_H
@@ -27,6 +28,17 @@ struct sync_run {
     /* What somebody else could have caused, as words; "" none. */
     char disturbance[160];
 };
+
+/* Reads what is stored of the account. Ends with sync_end(). */
+void sync_begin(struct sync_run *run, const struct sync_tools *tools,
+                struct account_settings *account, struct sync_memory *memory,
+                struct sync_report *report);
+
+/* The view becomes what is remembered, when Close was seen. */
+void sync_end(struct sync_run *run, bool is_certain);
+
+/* Enters a step that is about to be taken into the report. */
+void sync_report_step(struct sync_run *run, const struct step *step);
 
 /* Takes a step that is not STEP_NONE and enters the outcome into the view. */
 int sync_take_step(struct sync_run *run, const struct step *step, struct error *err);

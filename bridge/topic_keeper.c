@@ -34,6 +34,7 @@ struct topic_keeper {
     bool has_answer;             /* lock: of the last look */
     struct buf answer;           /* lock: JSON of the last look */
     atomic_bool is_stopping;
+    atomic_bool is_outdated;        /* the look under way is of another configuration */
     char *said[KAFKA_TOPIC_STATES]; /* thread: what the log was last told of */
     struct metric *counts[KAFKA_TOPIC_STATES];
 };
@@ -137,7 +138,7 @@ static int look(struct topic_keeper *keeper, const struct config *config, struct
         reports[i].name = names.names[i];
     if (names.count > 0)
         rc = kafka_admin_look(&config->kafka_options, &config->kafka_topics, reports, names.count,
-                              LOOK_MS, &keeper->is_stopping, &err);
+                              LOOK_MS, &keeper->is_outdated, &err);
     if (rc == 0) {
         say(keeper, reports, names.count);
         append_reports(reports, names.count, json);
@@ -157,6 +158,7 @@ static int look_once(struct topic_keeper *keeper)
     struct buf json = {0};
     int rc;
 
+    atomic_store(&keeper->is_outdated, false);
     pthread_mutex_unlock(&keeper->lock);
     rc = look(keeper, config, &json);
     config_free(config);
@@ -227,6 +229,7 @@ void topic_keeper_reconfigure(struct topic_keeper *keeper, const struct config *
     before = keeper->config;
     keeper->config = config_ref(config);
     keeper->wanted++;
+    atomic_store(&keeper->is_outdated, true);
     pthread_cond_broadcast(&keeper->changed);
     pthread_mutex_unlock(&keeper->lock);
     config_free(before);
@@ -308,6 +311,7 @@ void topic_keeper_stop(struct topic_keeper *keeper)
         return;
     pthread_mutex_lock(&keeper->lock);
     atomic_store(&keeper->is_stopping, true);
+    atomic_store(&keeper->is_outdated, true);
     pthread_cond_broadcast(&keeper->changed);
     pthread_mutex_unlock(&keeper->lock);
 }

@@ -136,6 +136,13 @@ static bool type_matches(const char *pattern, struct text object_type, bool *out
     return object_type.size >= size - 1 && memcmp(object_type.data, pattern, size - 1) == 0;
 }
 
+bool topic_map_type_matches(const char *pattern, struct text object_type)
+{
+    bool is_wildcard;
+
+    return type_matches(pattern, object_type, &is_wildcard);
+}
+
 static bool category_matches(const struct config_entry *entry, const struct catalog_pair *known)
 {
     if (!known || strcmp(known->category, entry->category) != 0)
@@ -367,4 +374,15 @@ size_t router_route(struct router *router, const struct event *event,
         count++;
     }
     return count;
+}
+
+uint32_t route_ordinal(const struct route *routes, size_t i)
+{
+    uint32_t nth = 0;
+
+    for (size_t j = 0; j < i; j++) {
+        if (routes[j].topic && routes[i].topic && strcmp(routes[j].topic, routes[i].topic) == 0)
+            nth++;
+    }
+    return nth;
 }

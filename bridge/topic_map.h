@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "bridge/base/text.h"
 
@@ -23,6 +24,9 @@ struct event;
 struct router; /* opaque: defined in topic_map.c */
 
 enum publisher_index { PUBLISHER_KAFKA, PUBLISHER_MQTT, PUBLISHER_COUNT };
+
+/* True when `pattern` is the object type, a prefix of it such as activity.*, or *. */
+bool topic_map_type_matches(const char *pattern, struct text object_type);
 
 /* True when the entry's selector takes the pair, its filter aside. Wildcards do not stand for
  * disputed or discouraged pairs. */
@@ -61,5 +65,8 @@ struct route {
  */
 size_t router_route(struct router *router, const struct event *event,
                     enum publisher_index publisher, const struct route **out_routes);
+
+/* How many of the routes before `i` lead to the same topic: with the topic it names the record. */
+uint32_t route_ordinal(const struct route *routes, size_t i);
 
 #endif

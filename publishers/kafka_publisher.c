@@ -20,6 +20,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "publishers/kafka_batches.h"
 #include "publishers/kafka_errors.h"
 #include "publishers/kafka_flights.h"
 #include "publishers/kafka_log.h"
@@ -65,6 +66,7 @@ struct kafka {
     struct kafka_watcher *leaving; /* of the producer before, NULL for none */
     struct kafka_topics topics;
     struct kafka_flights flights;
+    struct kafka_batches batches;
     enum phase phase;
     enum link link;
     char last_error[256]; /* what librdkafka said last, for on_state */
@@ -144,6 +146,7 @@ static int start_producer(struct kafka *kafka, struct error *err)
         return -1;
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
     rd_kafka_conf_set_log_cb(conf, kafka_log_line);
+    kafka_batches_init(&kafka->batches, conf);
     kafka->producer = new_producer(conf, err);
     if (!kafka->producer)
         return -1;
@@ -324,11 +327,14 @@ static enum submit_result refused(struct kafka *kafka, struct record *record, in
 static enum submit_result submit(struct publisher *self, struct record *record)
 {
     struct kafka *kafka = (struct kafka *)self;
+    int64_t now_us = clock_monotonic_us(kafka->clock);
     const char *reason = NULL;
     rd_kafka_topic_t *topic;
     int code;
 
-    if (kafka->phase != PHASE_RUNNING || !kafka_flights_reserve(&kafka->flights))
+    if (kafka->phase != PHASE_RUNNING ||
+        !kafka_batches_are_open(&kafka->batches, kafka->flights.count, now_us) ||
+        !kafka_flights_reserve(&kafka->flights))
         return busy(kafka);
     topic = kafka_topics_find(&kafka->topics, kafka->producer, record->topic, &reason);
     if (!topic)
@@ -337,7 +343,8 @@ static enum submit_result submit(struct publisher *self, struct record *record)
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return refused(kafka, record, code);
     if (kafka->flights.count == 0)
-        kafka->moved_ms = now_ms(kafka);
+        kafka->moved_ms = now_us / 1000;
+    kafka_batches_add(&kafka->batches, kafka->flights.count, now_us);
     kafka_flights_add(&kafka->flights, record);
     return SUBMIT_ACCEPTED;
 }
@@ -463,6 +470,16 @@ static void take_answer(struct kafka *kafka)
         set_link(kafka, LINK_DOWN, kafka->last_error[0] ? kafka->last_error : reason);
 }
 
+/* After SUBMIT_BUSY. */
+static bool takes_again(const struct kafka *kafka)
+{
+    int64_t now_us = clock_monotonic_us(kafka->clock);
+
+    return kafka->phase == PHASE_RUNNING &&
+           kafka_batches_are_open(&kafka->batches, kafka->flights.count, now_us) &&
+           (kafka->has_room || now_us / 1000 - kafka->busy_ms >= READY_PAUSE_MS);
+}
+
 static void serve(struct publisher *self)
 {
     struct kafka *kafka = (struct kafka *)self;
@@ -473,8 +490,7 @@ static void serve(struct publisher *self)
     take_events(kafka);
     take_answer(kafka);
     serve_phase(kafka);
-    if (kafka->owes_ready && kafka->phase == PHASE_RUNNING &&
-        (kafka->has_room || now_ms(kafka) - kafka->busy_ms >= READY_PAUSE_MS)) {
+    if (kafka->owes_ready && takes_again(kafka)) {
         kafka->owes_ready = false;
         kafka->base.events.on_ready(kafka->base.events.context);
     }

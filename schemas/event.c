@@ -88,6 +88,17 @@ static uint64_t checksum(const struct event_record *record)
                                 record->size - checksum_start, record->flags);
 }
 
+static bool check_slices(const struct event_record *record, size_t size)
+{
+    for (size_t i = 0; i < EVENT_FIELD_COUNT; i++) {
+        struct event_slice slice = record->fields[i];
+
+        if (slice.size > size || slice.offset > size - slice.size)
+            return false;
+    }
+    return true;
+}
+
 static int check_record(const struct event_record *record, size_t size, struct error *err)
 {
     if (size < sizeof(*record) || record->magic != EVENT_MAGIC || record->size != size)
@@ -96,13 +107,24 @@ static int check_record(const struct event_record *record, size_t size, struct e
         return error_set(err, ERROR_INPUT, "event record of unknown version %u", record->version);
     if (record->checksum != checksum(record))
         return error_set(err, ERROR_INPUT, "the checksum of the event record does not match");
-    for (size_t i = 0; i < EVENT_FIELD_COUNT; i++) {
-        struct event_slice slice = record->fields[i];
-
-        if (slice.size > size || slice.offset > size - slice.size)
-            return error_set(err, ERROR_INPUT, "the event record has a field outside itself");
-    }
+    if (!check_slices(record, size))
+        return error_set(err, ERROR_INPUT, "the event record has a field outside itself");
     return 0;
+}
+
+bool event_peek(struct text record, struct event_record *out_head)
+{
+    if (record.size < sizeof(*out_head))
+        return false;
+    memcpy(out_head, record.data, sizeof(*out_head));
+    return out_head->magic == EVENT_MAGIC && out_head->version == EVENT_VERSION &&
+           out_head->size == record.size && check_slices(out_head, record.size);
+}
+
+struct text event_peek_field(struct text record, const struct event_record *head,
+                             enum event_field field)
+{
+    return (struct text){record.data + head->fields[field].offset, head->fields[field].size};
 }
 
 struct event *event_from_record(const void *record, size_t size, struct error *err)

@@ -104,6 +104,16 @@ void event_set_slice(struct event *event, enum event_field field, struct text in
  * `err` says. */
 struct event *event_from_record(const void *record, size_t size, struct error *err);
 
+/*
+ * Looks at a stored record where it lies, without its checksum: copies the head, whose slices are
+ * inside the record then. False: it is none.
+ */
+bool event_peek(struct text record, struct event_record *out_head);
+
+/* A field of a record that was peeked at. */
+struct text event_peek_field(struct text record, const struct event_record *head,
+                             enum event_field field);
+
 /* Gives the event its place and the checksum. The journal's thread, once. */
 void event_seal(struct event *event, uint64_t seq, uint32_t journal_age);
 

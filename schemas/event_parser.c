@@ -68,7 +68,8 @@ static const struct member data_members[DATA_COUNT] = {
 
 enum {
     EVENT_MEMBERS = sizeof(event_members) / sizeof(event_members[0]),
-    ABSENT = 0, /* no value is the body's first token */
+    MAX_MEMBERS = EVENT_MEMBERS, /* of the three lists */
+    ABSENT = 0,                  /* no value is the body's first token */
 };
 
 struct event_parser *event_parser_new(struct error *err)
@@ -150,44 +151,69 @@ static int check_json(struct reading *reading)
 }
 
 /* Index of the member that has this name, `count` when it is another one. */
-static size_t which_member(struct text key, const struct member *members, size_t count)
+static size_t which_member(struct text key, const struct member *names, size_t count)
 {
     bool is_escaped = json_has_escape(key);
 
     for (size_t i = 0; i < count; i++) {
-        if (is_escaped
-                ? json_key_is(key, members[i].key)
-                : key.size == members[i].size && memcmp(key.data, members[i].key, key.size) == 0)
+        if (is_escaped ? json_key_is(key, names[i].key)
+                       : key.size == names[i].size && memcmp(key.data, names[i].key, key.size) == 0)
             return i;
     }
     return count;
 }
 
-/*
- * Goes through `object`, which ends as the token of its closing brace. Sets values[i] to the token
- * of members[i], or ABSENT; returns the set of those that occur twice, bit i for members[i].
- */
-static unsigned find_members(const struct reading *reading, size_t *object,
-                             const struct member *members, size_t *values, size_t count)
+/* Values of an object's members that have a meaning here. */
+struct members {
+    size_t values[MAX_MEMBERS]; /* tokens, or ABSENT */
+    unsigned repeated;          /* bit i: the name of member i occurs twice */
+    size_t end;                 /* token of the closing brace */
+};
+
+static void note_member(struct members *members, size_t i, size_t value)
+{
+    if (members->values[i] != ABSENT)
+        members->repeated |= 1u << i;
+    members->values[i] = value;
+}
+
+static void find_members(const struct reading *reading, size_t object, const struct member *names,
+                         size_t count, struct members *out_members)
 {
     struct json_member found;
-    unsigned repeated = 0;
 
-    memset(values, 0, count * sizeof(*values));
-    while (json_token_member(&reading->tokens, object, &found)) {
-        size_t i = which_member(found.key, members, count);
+    *out_members = (struct members){.end = object};
+    while (json_token_member(&reading->tokens, &out_members->end, &found)) {
+        size_t i = which_member(found.key, names, count);
 
-        if (i == count)
-            continue;
-        if (values[i] != ABSENT)
-            repeated |= 1u << i;
-        values[i] = found.value;
+        if (i < count)
+            note_member(out_members, i, found.value);
     }
-    return repeated;
+}
+
+/* The body's members, and, on the way past it, those of the event in it. */
+static void find_top_members(const struct reading *reading, struct members *out_top,
+                             struct members *out_event)
+{
+    struct json_member found;
+
+    *out_top = (struct members){0};
+    while (json_token_member_here(&reading->tokens, &out_top->end, &found)) {
+        size_t i = which_member(found.key, top_members, TOP_COUNT);
+
+        if (i < TOP_COUNT)
+            note_member(out_top, i, found.value);
+        if (i == TOP_EVENT && json_token(&reading->tokens, found.value) == '{') {
+            find_members(reading, found.value, event_members, EVENT_MEMBERS, out_event);
+            out_top->end = out_event->end + 1;
+        } else {
+            out_top->end = json_token_skip(&reading->tokens, found.value);
+        }
+    }
 }
 
 /* Two programs could take different ones of two members with one name. */
-static int refuse_repeated(const struct reading *reading, const struct member *members,
+static int refuse_repeated(const struct reading *reading, const struct member *names,
                            unsigned repeated)
 {
     size_t i = 0;
@@ -196,7 +222,7 @@ static int refuse_repeated(const struct reading *reading, const struct member *m
         return 0;
     while (!(repeated & 1u << i))
         i++;
-    error_set(reading->err, ERROR_INPUT, "the member %s occurs twice", members[i].key);
+    error_set(reading->err, ERROR_INPUT, "the member %s occurs twice", names[i].key);
     return -1;
 }
 
@@ -285,23 +311,42 @@ static int check_required(const struct event *event, struct error *err)
     return 0;
 }
 
-/* Close's documents list custom_activity under activity, and its Event Log has been seen to leave
- * "activity." out. */
+/* What Close's Event Log once wrote for a type, under today's name: "note" is activity.note,
+ * "status_change.lead" is activity.lead_status_change. `out` has room for both. */
+static struct text todays_name(struct text type, char *out)
+{
+    static const char family[] = "activity.";
+    static const char group[] = "status_change.";
+    static const char kind[] = "_status_change";
+    bool is_change = text_starts_with(type, group);
+    size_t cut = is_change ? sizeof(group) - 1 : 0;
+    size_t size = sizeof(family) - 1;
+
+    memcpy(out, family, size);
+    memcpy(out + size, type.data + cut, type.size - cut);
+    size += type.size - cut;
+    if (is_change) {
+        memcpy(out + size, kind, sizeof(kind) - 1);
+        size += sizeof(kind) - 1;
+    }
+    return (struct text){out, size};
+}
+
+/* Close's documents list custom_activity under activity, and its Event Log has been seen with older
+ * names. */
 static int resolve_aliases(struct reading *reading)
 {
-    static const char prefix[] = "activity.";
     struct text type = event_text(reading->event, EVENT_OBJECT_TYPE);
     struct text action = event_text(reading->event, EVENT_ACTION);
-    char name[sizeof(prefix) - 1 + MAX_TYPE];
-    struct text resolved = {name, sizeof(prefix) - 1 + type.size};
-    bool is_bare;
+    char name[2 * MAX_TYPE];
+    struct text resolved;
+    bool is_older;
 
     if (!text_equal_string(type, "custom_activity") && !event_has(reading->event, EVENT_FROM_LOG))
         return 0;
-    memcpy(name, prefix, sizeof(prefix) - 1);
-    memcpy(name + sizeof(prefix) - 1, type.data, type.size);
-    is_bare = !catalog_find(type, action) && catalog_find(resolved, action);
-    if (!is_bare && !text_equal_string(type, "custom_activity"))
+    resolved = todays_name(type, name);
+    is_older = !catalog_find(type, action) && catalog_find(resolved, action);
+    if (!is_older && !text_equal_string(type, "custom_activity"))
         return 0;
     return add_field(reading, EVENT_OBJECT_TYPE, resolved);
 }
@@ -313,17 +358,14 @@ static int finish(struct reading *reading)
     return resolve_aliases(reading);
 }
 
-static int read_event_object(struct reading *reading, size_t object)
+static int read_event_object(struct reading *reading, size_t object, const struct members *members)
 {
-    size_t values[EVENT_MEMBERS];
-    size_t end = object;
-    unsigned repeated = find_members(reading, &end, event_members, values, EVENT_MEMBERS);
-
-    if (refuse_repeated(reading, event_members, repeated) < 0)
+    if (refuse_repeated(reading, event_members, members->repeated) < 0)
         return -1;
-    event_set_slice(reading->event, EVENT_OBJECT, json_token_span(&reading->tokens, object, end));
+    event_set_slice(reading->event, EVENT_OBJECT,
+                    json_token_span(&reading->tokens, object, members->end));
     for (size_t i = 0; i < EVENT_MEMBERS; i++) {
-        if (set_string(reading, event_members[i].field, values[i]) < 0)
+        if (set_string(reading, event_members[i].field, members->values[i]) < 0)
             return -1;
     }
     return finish(reading);
@@ -373,18 +415,16 @@ static int split_name(struct text name, struct old_shape *old, struct error *err
 
 static int read_old_data(const struct reading *reading, struct old_shape *old)
 {
-    size_t values[DATA_COUNT];
-    size_t object = old->data;
-    unsigned repeated;
+    struct members members;
 
     if (old->data == ABSENT || json_token(&reading->tokens, old->data) != '{')
         return 0;
-    repeated = find_members(reading, &object, data_members, values, DATA_COUNT);
-    old->object_id = values[DATA_ID];
-    old->lead_id = values[DATA_LEAD_ID];
+    find_members(reading, old->data, data_members, DATA_COUNT, &members);
+    old->object_id = members.values[DATA_ID];
+    old->lead_id = members.values[DATA_LEAD_ID];
     if (!is_string(reading, old->lead_id) && text_equal_string(old->type, "lead"))
         old->lead_id = old->object_id;
-    return refuse_repeated(reading, data_members, repeated);
+    return refuse_repeated(reading, data_members, members.repeated);
 }
 
 /* Appends a member with the bytes of a value as they were written. */
@@ -455,7 +495,7 @@ static int set_old_fields(struct reading *reading, const struct old_shape *old)
     return finish(reading);
 }
 
-static int normalise_old_shape(struct reading *reading, const size_t top[TOP_COUNT])
+static int normalise_old_shape(struct reading *reading, const size_t top[MAX_MEMBERS])
 {
     struct old_shape old = {
         .id = top[TOP_ID], .timestamp = top[TOP_TIMESTAMP], .data = top[TOP_DATA]};
@@ -475,25 +515,32 @@ static int normalise_old_shape(struct reading *reading, const size_t top[TOP_COU
 static int read_body(struct reading *reading)
 {
     static const unsigned of_both_shapes = 1u << TOP_EVENT | 1u << TOP_SUBSCRIPTION;
-    size_t top[TOP_COUNT];
-    size_t object = 0;
-    unsigned repeated = find_members(reading, &object, top_members, top, TOP_COUNT);
-    bool is_old = is_string(reading, top[TOP_EVENT]);
+    struct members top;
+    struct members event;
+    size_t at;
+    bool is_old;
     int rc;
 
-    if (refuse_repeated(reading, top_members, is_old ? repeated : repeated & of_both_shapes) < 0)
+    find_top_members(reading, &top, &event);
+    at = top.values[TOP_EVENT];
+    is_old = is_string(reading, at);
+    if (refuse_repeated(reading, top_members,
+                        is_old ? top.repeated : top.repeated & of_both_shapes) < 0)
         return -1;
-    if (top[TOP_EVENT] == ABSENT)
+    if (at == ABSENT)
         return refuse(reading->err, "the body has no event");
-    if (!is_old && json_token(&reading->tokens, top[TOP_EVENT]) != '{')
+    if (!is_old && json_token(&reading->tokens, at) != '{')
         return refuse(reading->err, "the event is neither an object nor a name");
-    rc = is_old ? normalise_old_shape(reading, top) : read_event_object(reading, top[TOP_EVENT]);
-    return rc < 0 ? -1 : set_string(reading, EVENT_SUBSCRIPTION_ID, top[TOP_SUBSCRIPTION]);
+    rc = is_old ? normalise_old_shape(reading, top.values) : read_event_object(reading, at, &event);
+    return rc < 0 ? -1 : set_string(reading, EVENT_SUBSCRIPTION_ID, top.values[TOP_SUBSCRIPTION]);
 }
 
 static int read_log_entry(struct reading *reading)
 {
-    return read_event_object(reading, 0);
+    struct members members;
+
+    find_members(reading, 0, event_members, EVENT_MEMBERS, &members);
+    return read_event_object(reading, 0, &members);
 }
 
 static struct event *parse(struct event_parser *parser, const struct event_origin *origin,

@@ -64,6 +64,7 @@ static void free_node(struct filter_node *node)
 
 /* ---- compiling ---- */
 
+/* Says -1 itself: the compiler does not know that error_set() returns nothing else. */
 static int name_member(struct text key, enum member *out_member, struct error *err)
 {
     for (int i = 0; i < MEMBER_COUNT; i++) {
@@ -72,10 +73,10 @@ static int name_member(struct text key, enum member *out_member, struct error *e
             return 0;
         }
     }
-    return error_set(err, ERROR_CONFIG,
-                     "a filter has no member \"%.*s\"; it has type, field, value, filter and "
-                     "filters",
-                     (int)(key.size > 40 ? 40 : key.size), key.data);
+    error_set(err, ERROR_CONFIG,
+              "a filter has no member \"%.*s\"; it has type, field, value, filter and filters",
+              (int)(key.size > 40 ? 40 : key.size), key.data);
+    return -1;
 }
 
 static int read_members(struct text json, struct text members[MEMBER_COUNT], struct error *err)

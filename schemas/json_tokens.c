@@ -43,8 +43,8 @@ struct text json_token_value(const struct json_tokens *tokens, size_t token)
     return json_token_span(tokens, token, json_token_skip(tokens, token) - 1);
 }
 
-bool json_token_member(const struct json_tokens *tokens, size_t *cursor,
-                       struct json_member *out_member)
+bool json_token_member_here(const struct json_tokens *tokens, size_t *cursor,
+                            struct json_member *out_member)
 {
     size_t key = *cursor + 1; /* behind the opening brace or a comma */
 
@@ -56,6 +56,14 @@ bool json_token_member(const struct json_tokens *tokens, size_t *cursor,
     }
     out_member->key = json_string_inside(up_to_next(tokens, key));
     out_member->value = key + 2; /* a colon lies between them */
+    return true;
+}
+
+bool json_token_member(const struct json_tokens *tokens, size_t *cursor,
+                       struct json_member *out_member)
+{
+    if (!json_token_member_here(tokens, cursor, out_member))
+        return false;
     *cursor = json_token_skip(tokens, out_member->value);
     return true;
 }

@@ -48,4 +48,9 @@ struct text json_token_span(const struct json_tokens *tokens, size_t first, size
 bool json_token_member(const struct json_tokens *tokens, size_t *cursor,
                        struct json_member *out_member);
 
+/* The same, but `cursor` stays: whoever calls sets it to the token behind the value, which may be
+ * known from going through it. */
+bool json_token_member_here(const struct json_tokens *tokens, size_t *cursor,
+                            struct json_member *out_member);
+
 #endif

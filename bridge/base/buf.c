@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 void buf_release(struct buf *buf)
 {
@@ -37,6 +38,7 @@ bool buf_reserve(struct buf *buf, size_t size)
         return false;
     }
     buf->data = data;
+    buf->data[buf->size] = '\0';
     buf->capacity = capacity;
     return true;
 }
@@ -102,6 +104,18 @@ void buf_append_json_string(struct buf *buf, struct text text)
     if (text.size > start)
         buf_append(buf, text.data + start, text.size - start);
     buf_append_char(buf, '"');
+}
+
+void buf_append_utc(struct buf *buf, int64_t wall_ms)
+{
+    int64_t milliseconds = (wall_ms % 1000 + 1000) % 1000;
+    time_t seconds = (time_t)((wall_ms - milliseconds) / 1000);
+    struct tm utc = {0};
+    char text[32];
+
+    gmtime_r(&seconds, &utc);
+    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
+    buf_printf(buf, "%s.%03dZ", text, (int)milliseconds);
 }
 
 struct text buf_text(const struct buf *buf)

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "bridge/base/text.h"
 
@@ -35,6 +36,9 @@ void buf_printf(struct buf *buf, const char *fmt, ...) __attribute__((format(pri
 
 /* Appends `text` as a JSON string with its quotes; control bytes are escaped, other bytes pass. */
 void buf_append_json_string(struct buf *buf, struct text text);
+
+/* Appends a wall time as 2026-01-31T12:00:00.123Z. */
+void buf_append_utc(struct buf *buf, int64_t wall_ms);
 
 struct text buf_text(const struct buf *buf);
 

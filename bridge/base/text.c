@@ -72,6 +72,16 @@ static bool are_printable(const unsigned char *bytes)
     return ((word | (word + ones) | (word - 0x20 * ones)) & 0x80 * ones) == 0;
 }
 
+size_t text_printable_start(struct text a)
+{
+    const unsigned char *bytes = (const unsigned char *)a.data;
+    size_t size = 0;
+
+    while (a.size - size >= 8 && are_printable(bytes + size))
+        size += 8;
+    return size;
+}
+
 bool text_is_clean(struct text a)
 {
     const unsigned char *bytes = (const unsigned char *)a.data;
@@ -79,10 +89,10 @@ bool text_is_clean(struct text a)
 
     while (i < a.size) {
         uint32_t code;
-        size_t length;
+        size_t length = text_printable_start((struct text){a.data + i, a.size - i});
 
-        if (a.size - i >= 8 && are_printable(bytes + i)) {
-            i += 8;
+        if (length > 0) {
+            i += length;
             continue;
         }
         if (bytes[i] >= 0x20 && bytes[i] < 0x7f) {
@@ -92,6 +102,21 @@ bool text_is_clean(struct text a)
         length = read_character(bytes + i, a.size - i, &code);
         if (length == 0 || code < 0xa0 || (code >= 0xfdd0 && code <= 0xfdef) ||
             (code & 0xfffe) == 0xfffe)
+            return false;
+        i += length;
+    }
+    return true;
+}
+
+bool text_is_utf8(struct text a)
+{
+    size_t i = 0;
+
+    while (i < a.size) {
+        uint32_t code;
+        size_t length = read_character((const unsigned char *)a.data + i, a.size - i, &code);
+
+        if (length == 0)
             return false;
         i += length;
     }
@@ -115,28 +140,26 @@ bool text_to_u64(struct text a, uint64_t *out_value)
     return true;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
+/* Of a hex digit its value plus one, of all else 0. */
+static const unsigned char hex_values[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 bool text_from_hex(struct text hex, unsigned char *out_bytes, size_t size)
 {
+    const unsigned char *digits = (const unsigned char *)hex.data;
+
     if (hex.size != 2 * size)
         return false;
     for (size_t i = 0; i < hex.size; i++) {
-        if (hex_digit(hex.data[i]) < 0)
+        if (hex_values[digits[i]] == 0)
             return false;
     }
     for (size_t i = 0; i < size; i++)
-        out_bytes[i] =
-            (unsigned char)(hex_digit(hex.data[2 * i]) * 16 + hex_digit(hex.data[2 * i + 1]));
+        out_bytes[i] = (unsigned char)((hex_values[digits[2 * i]] - 1) << 4 |
+                                       (hex_values[digits[2 * i + 1]] - 1));
     return true;
 }
 

@@ -23,9 +23,16 @@ bool text_starts_with(struct text a, const char *prefix);
 /* True when a byte below 0x20 or 0x7f is in it. */
 bool text_has_control(struct text a);
 
+/* Bytes at the beginning that are printable ASCII, in steps of eight: a quick pass over what needs
+ * no closer look. */
+size_t text_printable_start(struct text a);
+
 /* True when it is UTF-8 without control characters (C0, DEL, C1) and noncharacters (U+FFFE ...):
  * what CloudEvents and MQTT 5 allow in a string. */
 bool text_is_clean(struct text a);
+
+/* True when it is UTF-8, whatever characters. */
+bool text_is_utf8(struct text a);
 
 /* Reads a whole decimal number without sign or space; false when it is anything else or too large.
  */

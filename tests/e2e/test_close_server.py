@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from tests.e2e.close_client import HOOK, Client, created, recorded, same_shape
-from tests.peers.certificate import self_signed
+from tests.peers.certificates import Authority
 from tests.peers.process import wait_until
 
 
@@ -178,9 +178,9 @@ def test_the_date_header_follows_the_clock_of_close(close_server, ask):
 
 
 def test_it_can_be_asked_over_tls(make_close_server, tmp_path):
-    certificate = self_signed(tmp_path)
-    server = make_close_server(certificate=certificate)
-    assert Client(server, tls=ssl.create_default_context(cafile=certificate))("GET", "/webhook/")[0] == 200
+    authority = Authority(tmp_path)
+    server = make_close_server(certificate=authority.sign("close"))
+    assert Client(server, tls=ssl.create_default_context(cafile=authority.certificate))("GET", "/webhook/")[0] == 200
     with pytest.raises(ssl.SSLCertVerificationError):
         Client(server, tls=ssl.create_default_context())("GET", "/webhook/")
 

@@ -49,7 +49,7 @@ def test_three_share_one_subscription_and_one_of_them_may_die(kafka, replicas, b
     close_server.add_foreign()
     sync = ("sync", "-c", bridges[0].config_path, "--keys-out", keys)
     first = bridges[0].run(*sync)
-    assert first.returncode == 0, first
+    assert first.returncode == 0, first.stdout + first.stderr
     [mine] = close_server.own()
     assert mine.key in keys.read_text() and mine.key not in first.stdout + first.stderr
     for bridge in bridges:

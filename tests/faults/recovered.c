@@ -39,38 +39,39 @@ static int read_events(struct recovered *recovered, struct error *err)
 
 static int read_dead(struct recovered *recovered, struct error *err)
 {
-    uint64_t last = 0;
+    struct letter_query query = {.max_count = AT_ONCE, .max_bytes = BYTES_AT_ONCE};
     int count;
 
     do {
         recovered->dead =
             longer(recovered->dead, recovered->dead_count, AT_ONCE, sizeof(*recovered->dead));
-        count = journal_read_dead(recovered->reader, last, AT_ONCE,
-                                  recovered->dead + recovered->dead_count, err);
-        if (count > 0) {
+        count = journal_read_dead(recovered->reader, &query,
+                                  recovered->dead + recovered->dead_count, &query.after_id, err);
+        if (count > 0)
             recovered->dead_count += (size_t)count;
-            last = recovered->dead[recovered->dead_count - 1].id;
-        }
-    } while (count > 0);
-    return count;
+    } while (count >= 0 && query.after_id != UINT64_MAX);
+    return count < 0 ? -1 : 0;
 }
 
 static int read_topic(struct recovered *recovered, const char *publisher, const char *topic,
                       struct error *err)
 {
-    uint64_t seq = 0;
-    uint32_t nth = UINT32_MAX;
+    struct letter_query query = {.publisher = publisher,
+                                 .topic = topic,
+                                 .after_nth = UINT32_MAX,
+                                 .max_count = AT_ONCE,
+                                 .max_bytes = BYTES_AT_ONCE};
     int count;
 
     do {
         recovered->parked =
             longer(recovered->parked, recovered->parked_count, AT_ONCE, sizeof(*recovered->parked));
-        count = journal_read_parked(recovered->reader, publisher, topic, seq, nth, AT_ONCE,
+        count = journal_read_parked(recovered->reader, &query,
                                     recovered->parked + recovered->parked_count, err);
         if (count > 0) {
             recovered->parked_count += (size_t)count;
-            seq = recovered->parked[recovered->parked_count - 1].id;
-            nth = recovered->parked[recovered->parked_count - 1].nth;
+            query.after_id = recovered->parked[recovered->parked_count - 1].id;
+            query.after_nth = recovered->parked[recovered->parked_count - 1].nth;
         }
     } while (count > 0);
     return count;

@@ -40,7 +40,7 @@ class Call:
     body: bytes
     credential: str = dataclasses.field(default=None, repr=False)
     identity: Identity = None
-    status: int = None  # None: no answer was sent
+    status: int = None  # None: there is no answer yet, or none at all
     phase: str = "arrived"
     at: float = dataclasses.field(default_factory=time.monotonic)
 
@@ -151,10 +151,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return refused.status, headers, refused.body
 
     def _answer(self, call, status, headers, payload):
+        call.status = status
         self.send_response(status)
         self._send_headers(headers, len(payload))
         self.wfile.write(payload)
-        call.status = status
 
     def _send_headers(self, headers, size):
         for name, value in {"Content-Type": "application/json", **headers}.items():
@@ -176,9 +176,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"".join(self._headers_buffer))
             self._reset()
             return
+        call.status = status
         self._send_headers({**headers, **fault.headers}, len(payload))
         self._write_body(fault, payload)
-        call.status = status
 
     def _write_body(self, fault, payload):
         if fault.cut == "body":
@@ -238,7 +238,7 @@ class Listener(http.server.ThreadingHTTPServer):
         self.tls = None
         if certificate:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.tls.load_cert_chain(certificate)
+            self.tls.load_cert_chain(*certificate)
 
     def get_request(self):
         connection, address = super().get_request()

@@ -25,7 +25,7 @@ from tests.peers.close_subscriptions import Subscription, Subscriptions, error, 
 
 class CloseServer:
     def __init__(self, port=0, seed=None, certificate=None, **behaviour):
-        """`certificate`: a PEM file that makes it https. `behaviour` sets members of Behaviour."""
+        """`certificate`: two files, of a certificate and its key, that make it https. `behaviour` sets members of Behaviour."""
         self.behaviour = Behaviour(**behaviour)
         self.maker = Maker(seed)
         self.maker.now = self.now

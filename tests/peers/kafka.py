@@ -17,6 +17,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 POM = ROOT / "tests" / "peers" / "kafka" / "pom.xml"
 PROFILE = os.environ.get("KAFKA_PROFILE", "")
 CLUSTER_ID = "Y2xvc2UtYnJpZGdlLXRlc3"
+# Little memory and a quick start matter to tests, not the speed of long runs.
+QUICK_JVM = ("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 def class_path(profile=PROFILE):
@@ -117,8 +119,9 @@ class Reader:
 
 
 class Kafka:
-    def __init__(self, folder, profile=PROFILE, **properties):
+    def __init__(self, folder, profile=PROFILE, jvm=QUICK_JVM, **properties):
         """`properties` of the broker, with _ for the dots."""
+        self.jvm = jvm
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -150,9 +153,7 @@ class Kafka:
         self._format()
 
     def _java(self, main, *arguments):
-        # Little memory and a quick start matter here, not the speed of long runs.
-        return ["java", "-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-                "-cp", class_path(self.profile), main, *map(str, arguments)]
+        return ["java", *self.jvm, "-cp", class_path(self.profile), main, *map(str, arguments)]
 
     def _format(self):
         done = subprocess.run(self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", self.config),

@@ -22,6 +22,7 @@
 enum { MAX_BODY = 100000, BIG_ANSWER = 64 << 20 };
 
 #define HOST "Host: a\r\n"
+#define POST_DEFER "POST /defer HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhello"
 #define GET_ECHO "GET /echo HTTP/1.1\r\n" HOST "\r\n"
 
 /* What the handler of these tests has seen and does. */
@@ -32,6 +33,7 @@ struct fixture {
     atomic_int refused;
     atomic_int resumed;
     atomic_int answered_late;
+    atomic_size_t late_body;               /* size of the body when the last one was resumed */
     struct http_deferred *_Atomic waiting; /* the last one put off */
 };
 
@@ -40,6 +42,7 @@ static struct fixture fixture;
 static void on_resumed(struct http_deferred *deferred)
 {
     if (deferred->request) {
+        atomic_store(&fixture.late_body, http_request_body(deferred->request).size);
         http_respond(deferred->request,
                      &(struct http_response){.status = 200, .body = {"late", 4}});
         atomic_fetch_add(&fixture.answered_late, 1);
@@ -489,17 +492,52 @@ static void a_deferred_request_is_answered_from_another_thread(void **state)
     stop();
 }
 
+/* What comes meanwhile stays in the kernel or makes the connection's buffer move. */
+static void what_comes_before_a_late_answer_is_read_after_it(void **state)
+{
+    static char more[MAX_BODY];
+    struct http_server_options options = defaults();
+    int fd = probe_connect(start(&options));
+    struct probe_answer answer;
+    char head[128];
+    char expected[64];
+
+    (void)state;
+    memset(more, 'x', sizeof(more));
+    snprintf(head, sizeof(head), "POST /more HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n",
+             sizeof(more));
+    for (unsigned i = 0; i < 3; i++) {
+        probe_send_string(fd, POST_DEFER);
+        assert_true(probe_until(one_is_waiting, NULL));
+        probe_send_string(fd, head);
+        probe_send(fd, more, sizeof(more) / 2);
+        usleep(i * 20000); /* whether it has been read by then makes no difference */
+        http_resume(atomic_exchange(&fixture.waiting, NULL));
+        assert_true(probe_read(fd, &answer));
+        assert_string_equal(answer.body, "late");
+        assert_int_equal(atomic_load(&fixture.late_body), 0); /* its place may have moved */
+        probe_send(fd, more, sizeof(more) - sizeof(more) / 2);
+        assert_true(probe_read(fd, &answer));
+        snprintf(expected, sizeof(expected), "POST /more q=- body=%zu probes=0", sizeof(more));
+        assert_string_equal(answer.body, expected);
+    }
+    close(fd);
+    assert_true(probe_until(has_no_connections, NULL));
+    stop();
+}
+
 static void an_answer_to_a_sender_that_has_gone_is_harmless(void **state)
 {
     struct http_server_options options = defaults();
     uint16_t port = start(&options);
 
     (void)state;
-    for (int with_reset = 0; with_reset < 2; with_reset++) {
+    for (int i = 0; i < 4; i++) {
         struct linger linger = {1, 0};
+        bool with_reset = i % 2;
         int fd = probe_connect(port);
 
-        probe_send_string(fd, "GET /defer HTTP/1.1\r\n" HOST "\r\n");
+        probe_send_string(fd, i < 2 ? "GET /defer HTTP/1.1\r\n" HOST "\r\n" : POST_DEFER);
         assert_true(probe_until(one_is_waiting, NULL));
         if (with_reset)
             setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
@@ -852,6 +890,7 @@ int main(void)
         cmocka_unit_test(large_heads_are_refused),
         cmocka_unit_test(no_way_leads_to_http2),
         cmocka_unit_test(a_deferred_request_is_answered_from_another_thread),
+        cmocka_unit_test(what_comes_before_a_late_answer_is_read_after_it),
         cmocka_unit_test(an_answer_to_a_sender_that_has_gone_is_harmless),
         cmocka_unit_test(a_sender_may_leave_at_any_byte),
         cmocka_unit_test(connections_above_the_limit_wait),

@@ -255,6 +255,49 @@ static void cursors_are_durable_and_a_new_one_starts_at_the_end(void **state)
     assert_string_equal(cursors, "kafka=2 mqtt=4 ");
 }
 
+static void a_cursor_can_be_made_while_it_runs_and_stands_at_the_end(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err = {0};
+    char cursors[200] = "";
+    uint64_t seq;
+
+    fixture_open(fixture);
+    assert_int_equal(journal_add_cursor(fixture->journal, "mqtt", &seq, &err), 0);
+    assert_int_equal(seq, 0); /* of an empty journal */
+    fixture_post_id(fixture, "ev_1");
+    fixture_post_id(fixture, "ev_2");
+    assert_int_equal(journal_add_cursor(fixture->journal, "third", &seq, &err), 0);
+    assert_int_equal(seq, 2);
+    assert_int_equal(journal_add_cursor(fixture->journal, "mqtt", &seq, &err), 0);
+    assert_int_equal(seq, 0); /* it stays where it was */
+    assert_int_equal(journal_add_cursor(fixture->journal, "@letters", &seq, &err), 0);
+    assert_int_equal(seq, 0); /* from the first that is kept on */
+    fixture_close(fixture);
+
+    fixture->journal = journal_open(&fixture->options, &fixture->clock, &err);
+    assert_non_null(fixture->journal);
+    journal_visit_cursors(fixture->journal, collect_cursor, cursors);
+    assert_string_equal(cursors, "kafka=0 mqtt=0 third=2 ");
+}
+
+static void a_cursor_that_was_made_pins_events(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err = {0};
+    uint64_t seq;
+
+    fixture_open(fixture);
+    fixture_post_id(fixture, "ev_1");
+    assert_int_equal(journal_add_cursor(fixture->journal, "mqtt", &seq, &err), 0);
+    fixture_post_id(fixture, "ev_2");
+    assert_int_equal(fixture_settle(fixture, 2), NOTE_STORED);
+    advance_s(fixture, 1000000);
+    fixture_post_id(fixture, "ev_3");
+    assert_false(fixture_has_id(fixture, "ev_1"));
+    assert_true(fixture_has_id(fixture, "ev_2"));
+}
+
 static bool head_is_three(struct fixture *fixture)
 {
     return fixture_numbers(fixture).head == 3;
@@ -278,6 +321,55 @@ static void delivered_events_go_when_their_retention_is_over(void **state)
     fixture_reopen(fixture);
     fixture_post_id(fixture, "ev_4");
     assert_true(fixture_has_id(fixture, "ev_3")); /* not delivered: kept, however old */
+}
+
+static void another_retention_counts_at_once(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture_open(fixture);
+    fixture_post_id(fixture, "ev_1");
+    fixture_post_id(fixture, "ev_2");
+    fixture_post_id(fixture, "ev_3");
+    assert_int_equal(fixture_settle(fixture, 2), NOTE_STORED);
+    advance_s(fixture, 100);
+    assert_int_equal(fixture_count(fixture), 3);
+    journal_set_ages(fixture->journal, 100000, fixture->options.dedupe_window_ms);
+    assert_true(fixture_until(fixture, head_is_three));
+}
+
+static bool knows_ten_seconds(struct fixture *fixture)
+{
+    int64_t window_s = fixture_numbers(fixture).dedupe_window_s;
+
+    return window_s == 10 || window_s == 11;
+}
+
+static bool knows_a_hundred_seconds(struct fixture *fixture)
+{
+    int64_t window_s = fixture_numbers(fixture).dedupe_window_s;
+
+    return window_s == 100 || window_s == 101;
+}
+
+static void another_dedupe_window_counts_from_now_on(void **state)
+{
+    struct fixture *fixture = *state;
+    int64_t window_s = fixture->options.dedupe_window_ms / 1000;
+
+    fixture_open(fixture);
+    assert_int_equal(fixture_post_id(fixture, "ev_1"), DELIVERY_ACCEPTED);
+    advance_s(fixture, 20);
+    journal_set_ages(fixture->journal, fixture->options.retention_ms, 10000);
+    assert_int_equal(fixture_post_id(fixture, "ev_1"), DELIVERY_ACCEPTED);
+    assert_true(fixture_until(fixture, knows_ten_seconds));
+    advance_s(fixture, 5);
+    journal_set_ages(fixture->journal, fixture->options.retention_ms, window_s * 1000);
+    assert_int_equal(fixture_post_id(fixture, "ev_1"), DELIVERY_DUPLICATE);
+    assert_true(fixture_until(fixture, knows_ten_seconds));
+    advance_s(fixture, 90);
+    assert_int_equal(fixture_post_id(fixture, "ev_1"), DELIVERY_DUPLICATE);
+    assert_true(fixture_until(fixture, knows_a_hundred_seconds));
 }
 
 static bool accepts(struct fixture *fixture)
@@ -500,6 +592,10 @@ int main(void)
         JOURNAL_TEST(marks_expire_by_monotonic_time_counted_over_restarts),
         JOURNAL_TEST(marks_are_bounded_and_the_window_says_so),
         JOURNAL_TEST(cursors_are_durable_and_a_new_one_starts_at_the_end),
+        JOURNAL_TEST(a_cursor_can_be_made_while_it_runs_and_stands_at_the_end),
+        JOURNAL_TEST(a_cursor_that_was_made_pins_events),
+        JOURNAL_TEST(another_retention_counts_at_once),
+        JOURNAL_TEST(another_dedupe_window_counts_from_now_on),
         JOURNAL_TEST(delivered_events_go_when_their_retention_is_over),
         JOURNAL_TEST(a_full_journal_refuses_until_the_cursor_moves),
         JOURNAL_TEST(a_full_journal_still_knows_duplicates),

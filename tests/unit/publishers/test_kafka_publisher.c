@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <librdkafka/rdkafka.h>
@@ -24,13 +25,21 @@
 
 enum { PRODUCE = 0 /* ApiKey */, MAX_RECORDS = 4000, DEADLINE_MS = 30000 };
 
-/* A clock that a test can move. */
+/* A clock that a test can move and stop. */
 static _Atomic int64_t jumped_us;
+static _Atomic int64_t stopped_us; /* 0: it runs */
 
 static int64_t moved_monotonic_us(const struct clock *self)
 {
+    int64_t now_us = atomic_load(&stopped_us);
+
     (void)self;
-    return clock_monotonic_us(&clock_system) + atomic_load(&jumped_us);
+    return (now_us ? now_us : clock_monotonic_us(&clock_system)) + atomic_load(&jumped_us);
+}
+
+static void stop_clock(void)
+{
+    atomic_store(&stopped_us, clock_monotonic_us(&clock_system));
 }
 
 static int64_t real_wall_ms(const struct clock *self)
@@ -128,6 +137,7 @@ static int set_up(void **state)
     char message[200];
 
     atomic_store(&jumped_us, 0);
+    atomic_store(&stopped_us, 0);
     bench->host = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), message, sizeof(message));
     bench->cluster = rd_kafka_mock_cluster_new(bench->host, 1);
     bench->options.properties = bench->properties;
@@ -539,6 +549,96 @@ static void a_topic_without_rights_is_tried_again_and_others_flow(void **state)
     }
 }
 
+/* ---- batches ---- */
+
+/* Serves for some time. */
+static void serve_for(struct bench *bench, int64_t ms)
+{
+    int64_t until = now_ms() + ms;
+
+    while (now_ms() < until)
+        serve(bench);
+}
+
+static void the_next_batch_begins_when_the_one_before_is_acknowledged(void **state)
+{
+    struct bench *bench = *state;
+
+    set_property(bench, "linger.ms", "5");
+    start(bench);
+    deliver(bench, a_record(bench, 0));
+    rd_kafka_mock_broker_set_rtt(bench->cluster, 1, 50);
+    bench->ready = 0;
+    stop_clock();
+    assert_int_equal(submit(bench, a_record(bench, 1)), SUBMIT_ACCEPTED);
+    atomic_store(&jumped_us, 4999);
+    assert_int_equal(submit(bench, a_record(bench, 2)), SUBMIT_ACCEPTED);
+    atomic_store(&jumped_us, 5000);
+    assert_int_equal(submit(bench, a_record(bench, 3)), SUBMIT_BUSY);
+    SERVE_UNTIL(bench, bench->ready > 0);
+    assert_int_equal(bench->settled_as[SETTLED_DELIVERED], 3);
+    assert_int_equal(submit(bench, a_record(bench, 3)), SUBMIT_ACCEPTED);
+    SERVE_UNTIL(bench, bench->settled_as[SETTLED_DELIVERED] == 4);
+}
+
+static void a_slow_broker_does_not_hold_up_the_next_batch(void **state)
+{
+    struct bench *bench = *state;
+
+    set_property(bench, "linger.ms", "5");
+    start(bench);
+    deliver(bench, a_record(bench, 0));
+    rd_kafka_mock_broker_set_rtt(bench->cluster, 1, 2000);
+    bench->ready = 0;
+    stop_clock();
+    assert_int_equal(submit(bench, a_record(bench, 1)), SUBMIT_ACCEPTED);
+    atomic_store(&jumped_us, 104999);
+    assert_int_equal(submit(bench, a_record(bench, 2)), SUBMIT_BUSY);
+    serve(bench);
+    assert_int_equal(bench->ready, 0);
+    atomic_store(&jumped_us, 165000);
+    SERVE_UNTIL(bench, bench->ready > 0);
+    assert_int_equal(submit(bench, a_record(bench, 2)), SUBMIT_ACCEPTED);
+    assert_int_equal(bench->settled, 1);
+    SERVE_UNTIL(bench, bench->settled_as[SETTLED_DELIVERED] == 3);
+}
+
+static int64_t cpu_ms(void)
+{
+    struct timespec spent;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return spent.tv_sec * 1000 + spent.tv_nsec / 1000000;
+}
+
+static void waiting_for_a_broker_costs_no_cpu(void **state)
+{
+    struct bench *bench = *state;
+    int64_t began_ms;
+    int submitted = 1;
+    int batches = 0;
+
+    start(bench);
+    deliver(bench, a_record(bench, 0));
+    rd_kafka_mock_broker_set_rtt(bench->cluster, 1, 80);
+    began_ms = cpu_ms();
+    for (int64_t until = now_ms() + 2000; now_ms() < until;) {
+        int taken = 0;
+
+        while (taken < 10 && submitted < MAX_RECORDS &&
+               submit(bench, a_record(bench, submitted)) == SUBMIT_ACCEPTED) {
+            submitted++;
+            taken++;
+        }
+        batches += taken > 0;
+        serve_for(bench, 5);
+    }
+    print_message("           %d batches, %d ms\n", batches, (int)(cpu_ms() - began_ms));
+    assert_in_range(batches, 4, 40);
+    assert_true(cpu_ms() - began_ms < 1000);
+    SERVE_UNTIL(bench, bench->settled_as[SETTLED_DELIVERED] == submitted);
+}
+
 /* ---- producers that end ---- */
 
 /* Submits until it is busy or has `count`; returns how many were accepted. */
@@ -633,6 +733,7 @@ static void a_full_queue_is_busy_and_then_ready(void **state)
     int accepted;
 
     set_property(bench, "queue.buffering.max.messages", "10");
+    set_property(bench, "linger.ms", "300"); /* as long as a batch takes records */
     start(bench);
     rd_kafka_mock_broker_set_down(bench->cluster, 1);
     accepted = submit_many(bench, 20);
@@ -652,6 +753,7 @@ static void the_end_waits_for_reports_without_calling_back(void **state)
     rd_kafka_t *consumer;
     int accepted;
 
+    set_property(bench, "linger.ms", "1000");
     start(bench);
     SERVE_UNTIL(bench, bench->is_up);
     accepted = submit_many(bench, 100);
@@ -672,6 +774,7 @@ static void the_end_is_quick_with_a_full_window_and_no_broker(void **state)
     int64_t began;
 
     rd_kafka_mock_broker_set_down(bench->cluster, 1);
+    set_property(bench, "linger.ms", "10000");
     start(bench);
     SERVE_UNTIL(bench, bench->changes == 1);
     assert_int_equal(submit_many(bench, MAX_RECORDS), MAX_RECORDS);
@@ -697,6 +800,9 @@ int main(void)
         TEST(small_records_do_not_die_with_a_batch_that_is_too_large),
         TEST(a_topic_that_appears_is_used_as_soon_as_it_is_offered_again),
         TEST(a_topic_without_rights_is_tried_again_and_others_flow),
+        TEST(the_next_batch_begins_when_the_one_before_is_acknowledged),
+        TEST(a_slow_broker_does_not_hold_up_the_next_batch),
+        TEST(waiting_for_a_broker_costs_no_cpu),
         TEST(a_fatal_error_gives_every_record_back_and_a_new_producer_works),
         TEST(a_producer_that_stands_still_is_replaced),
         TEST(in_broker_mode_a_record_is_given_back_when_its_time_is_over),

@@ -1,0 +1,2 @@
+def count(bench, accept):
+    raise NotImplementedError

@@ -1,0 +1,325 @@
+"""What is measured. A group makes one row or several that belong together."""
+import dataclasses
+import json
+import subprocess
+import threading
+import time
+
+from tests.bench import machine
+from tests.bench.bench import BUILD, TOPIC, port_of, published
+from tests.peers.close_events import catalog
+from tests.peers.process import wait_until
+
+DRAIN_WITHIN = 120  # seconds
+MIB = 1024 * 1024
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    rate: float = None  # events a second
+    cpu_us: float = None  # CPU time of the bridge for each event
+    latency_us: dict = None
+    memory: int = None  # anonymous, bytes
+    written: float = None  # bytes for each event
+    floor: "Row" = None  # the bare server under the same load
+    load_cpu_us: float = None
+    others: float = None  # share of the machine that other programs used
+    threads: dict = None  # CPU microseconds of each event, by thread
+    note: str = ""
+    targets: list = dataclasses.field(default_factory=list)  # (sentence, is met)
+
+    @property
+    def rate_ratio(self):
+        return self.rate / self.floor.rate if self.floor and self.rate else None
+
+    @property
+    def cpu_ratio(self):
+        return self.cpu_us / self.floor.cpu_us if self.floor and self.cpu_us else None
+
+    def target(self, sentence, is_met):
+        self.targets.append((sentence, bool(is_met)))
+
+    def cpu_at_most(self, limit):
+        self.target(f"CPU at most {limit} x the bare server: {self.cpu_ratio:.2f}", self.cpu_ratio <= limit)
+
+    def rate_at_least(self, limit):
+        self.target(f"events/s at least {limit} x the bare server: {self.rate_ratio:.2f}", self.rate_ratio >= limit)
+
+
+def _fill(row, result, cost):
+    row.cpu_us = cost.cpu_us
+    row.written = cost.written_per_event
+    row.others = cost.others
+    row.threads = {name: spent / cost.events * 1e6 for name, spent in cost.threads.items()} if cost.events else {}
+    row.latency_us = result["latency_us"]
+    row.load_cpu_us = result["cpu_us"]
+    if result["refused"] or result["broken"]:
+        row.note += f" {result['refused']} refused, {result['broken']} connections broken"
+    return row
+
+
+class Run:
+    """The rows so far, and the bare server's for each kind of load."""
+
+    def __init__(self, bench, spooled):
+        self.bench = bench
+        self.spooled = spooled  # events of the backlog
+        self.rows = []
+        self.floors = {}
+        self.sync_us = None
+
+    def add(self, row):
+        self.rows.append(row)
+        self.bench.say(f"{row.name}: {row.rate or 0:,.0f} events/s")
+        return row
+
+    def floor(self, size="2", connections=64):
+        if (size, connections) not in self.floors:
+            name = f"bare h2o, {size} KB, {connections} connections"
+            self.bench.say(name)
+            result, cost = self.bench.measure_floor(size, connections)
+            row = _fill(Row(name, rate=result["rate"]), result, cost)
+            row.floor = row
+            row.written = None
+            self.floors[size, connections] = self.add(row)
+        return self.floors[size, connections]
+
+    def steady(self, name, bridge, publishers, size="2", connections=64):
+        """A closed loop; an event counts when every broker has it."""
+        bench = self.bench
+        row = Row(name, floor=self.floor(size, connections))
+        bench.say(name)
+        bench.load(port_of(bridge), size, connections, seconds=bench.warm_up)
+        wait_settled(bridge, publishers)
+        before = published(bridge, publishers)
+        meter = bench.meter(bridge.process.pid).start()
+        begin = time.monotonic()
+        result = bench.load(port_of(bridge), size, connections, seconds=bench.seconds)
+        accepted_s = time.monotonic() - begin
+        count = result["statuses"].get("200", 0)
+        wait_until(lambda: published(bridge, publishers) - before >= count, DRAIN_WITHIN, f"{count} events are published")
+        behind_s = time.monotonic() - begin - accepted_s
+        row.rate = count / (result["seconds"] + behind_s)
+        row.memory = machine.anonymous_memory(bridge.process.pid)
+        _fill(row, result, meter.stop(count))
+        return self.add(row)
+
+    def sync_p99_us(self):
+        """Of the disk, now."""
+        times = machine.sync_times(self.bench.folder, min(3.0, self.bench.seconds))
+        self.sync_us = {"p50": machine.percentile(times, 50) * 1e6, "p99": machine.percentile(times, 99) * 1e6}
+        return self.sync_us["p99"]
+
+
+def wait_settled(bridge, publishers):
+    """Until everything that was accepted is published and its cursor durable."""
+    wait_until(lambda: bridge.metrics().value("publisher_lag_events") == 0, DRAIN_WITHIN, "everything is published",
+               interval=0.05)
+
+
+# ---- groups ----
+
+def floor(run):
+    """A bare h2o server that answers 200 to the same requests."""
+    run.floor()
+
+
+def kafka(run):
+    """Journal, then Kafka."""
+    bridge = run.bench.bridge(kafka=True)
+    row = run.steady("journal, Kafka", bridge, ["kafka"])
+    row.cpu_at_most(3.0)
+    row.rate_at_least(0.27)
+    run.bench.end(bridge)
+
+
+def mqtt(run):
+    """Journal, then MQTT."""
+    bridge = run.bench.bridge(mqtt=True)
+    run.steady("journal, MQTT", bridge, ["mqtt"])
+    run.bench.end(bridge)
+
+
+def both(run):
+    """Journal, then Kafka and MQTT."""
+    bridge = run.bench.bridge(kafka=True, mqtt=True)
+    run.steady("journal, Kafka and MQTT", bridge, ["kafka", "mqtt"]).cpu_at_most(4.0)
+    run.bench.end(bridge)
+
+
+def broker(run):
+    """acknowledge: broker, Kafka."""
+    bridge = run.bench.bridge(kafka=True, journal={"acknowledge": "broker"}, dead_letters={"kafka": {"topic": "bench-dead"}})
+    run.steady("broker mode, Kafka", bridge, ["kafka"]).cpu_at_most(2.0)
+    run.bench.end(bridge)
+
+
+def connections(run):
+    """The cost of many connections."""
+    for count in (10, 1000):
+        bridge = run.bench.bridge(kafka=True)
+        run.steady(f"journal, Kafka, {count} connections", bridge, ["kafka"], connections=count)
+        run.bench.end(bridge)
+
+
+def sizes(run):
+    """The cost of small and large events."""
+    for size in ("0.3", "20", "200"):
+        bridge = run.bench.bridge(kafka=True)
+        run.steady(f"journal, Kafka, {size} KB", bridge, ["kafka"], size=size)
+        run.bench.end(bridge)
+
+
+def entries(run):
+    """The cost of a topic map of 200 entries."""
+    others = [{"object_type": pair.object_type, "action": pair.action, "kafka": {"topic": "bench-others"}}
+              for pair in catalog() if pair.object_type != "opportunity"]
+    topic_map = (others * 2)[:199] + [{"object_type": "opportunity", "kafka": {"topic": TOPIC}}]
+    bridge = run.bench.bridge(kafka=True, topic_map=topic_map)
+    run.steady(f"journal, Kafka, {len(topic_map)} entries", bridge, ["kafka"])
+    run.bench.end(bridge)
+
+
+def _consume(run, bridge, rate, seconds):
+    """Load at a fixed rate, and a consumer. Returns what the generator and the consumer say, and the Cost."""
+    bench = run.bench
+    count = int(rate * seconds)
+    consumer = subprocess.Popen([str(BUILD / "tests/bench/bench-consumer"), bench.kafka.bootstrap, TOPIC, str(count),
+                                 str(seconds + 10)], stdout=subprocess.PIPE, text=True)
+    assert consumer.stdout.readline() == "ready\n"
+    meter = bench.meter(bridge.process.pid).start()
+    result = bench.load(port_of(bridge), count=count, rate=rate)
+    cost = meter.stop(result["answered"])
+    consumed = json.loads(consumer.communicate(timeout=60)[0])
+    assert consumed["consumed"] == count, f"{consumed['consumed']} of {count} events arrived"
+    return result, consumed, cost
+
+
+def latency(run):
+    """From the webhook to its answer, and to a consumer of Kafka, at fixed rates."""
+    bridge = run.bench.bridge(kafka=True)
+    run.bench.load(port_of(bridge), seconds=run.bench.warm_up)
+    wait_settled(bridge, ["kafka"])
+    sync_p99_us = run.sync_p99_us()
+    for rate in (100, 1000):
+        run.bench.say(f"latency at {rate} events/s")
+        result, consumed, cost = _consume(run, bridge, rate, run.bench.seconds * 2)
+        answer = run.add(_fill(Row(f"answer at {rate} events/s", rate=result["rate"]), result, cost))
+        answer.memory = machine.anonymous_memory(bridge.process.pid)
+        whole = run.add(Row(f"webhook to consumer at {rate} events/s", rate=result["rate"],
+                            latency_us=consumed["latency_us"], others=cost.others))
+    answer_us = answer.latency_us["p99"]
+    answer.target(f"p99 of the answer at most fsync's p99 + 3 ms ({sync_p99_us / 1000:.2f} + 3 ms): "
+                  f"{answer_us / 1000:.2f} ms", answer_us <= sync_p99_us + 3000)
+    whole_us = whole.latency_us["p99"]
+    whole.target(f"p99 at most 25 ms: {whole_us / 1000:.2f} ms", whole_us <= 25000)
+    run.bench.end(bridge)
+
+
+def _spool(run, bridge):
+    name = f"journal, Kafka down: {run.spooled:,} events spooled"
+    row = Row(name, floor=run.floor())
+    run.bench.say(name)
+    meter = run.bench.meter(bridge.process.pid).start()
+    result = run.bench.load(port_of(bridge), count=run.spooled)
+    row.rate = result["rate"]
+    _fill(row, result, meter.stop(result["answered"]))
+    row.memory = machine.anonymous_memory(bridge.process.pid)
+    row.rate_at_least(0.35)
+    row.target(f"anonymous memory at most 128 MiB: {row.memory / MIB:.0f} MiB", row.memory <= 128 * MIB)
+    run.add(row)
+
+
+def _start_up(run, bridge):
+    row = Row(f"start with {run.spooled:,} events spooled")
+    run.bench.running.remove(bridge.process)
+    bridge.terminate()
+    begin = time.monotonic()
+    bridge.start()
+    seconds = time.monotonic() - begin
+    run.bench.running.append(bridge.process)
+    row.note = f"ready after {seconds:.2f} s"
+    row.memory = machine.anonymous_memory(bridge.process.pid)
+    row.target(f"ready within 2 s: {seconds:.2f} s", seconds <= 2)
+    row.target(f"anonymous memory at most 128 MiB: {row.memory / MIB:.0f} MiB", row.memory <= 128 * MIB)
+    run.add(row)
+
+
+class Arriving(threading.Thread):
+    """New events while old ones are drained."""
+
+    def __init__(self, bench, bridge, rate, seconds):
+        super().__init__(daemon=True)
+        self.arguments = (bench, bridge, rate, seconds)
+        self.result = None
+
+    def run(self):
+        bench, bridge, rate, seconds = self.arguments
+        self.result = bench.load(port_of(bridge), rate=rate, seconds=seconds)
+
+
+def _drain(run, bridge):
+    count = min(run.spooled, 500000)
+    row = Row(f"draining {count:,} events while 1,000/s arrive", floor=run.floor())
+    run.bench.say(row.name)
+    run.bench.kafka.start()
+    wait_until(lambda: published(bridge, ["kafka"]) > 0, 60, "the first spooled event is published")
+    arriving = Arriving(run.bench, bridge, 1000, 5)
+    arriving.start()
+    meter = run.bench.meter(bridge.process.pid).start()
+    first, begin = published(bridge, ["kafka"]), time.monotonic()
+    wait_until(lambda: published(bridge, ["kafka"]) >= min(first + count, run.spooled), DRAIN_WITHIN, "they are published",
+               interval=0.05)
+    last, end = published(bridge, ["kafka"]), time.monotonic()
+    cost = meter.stop(last - first)
+    row.rate = (last - first) / (end - begin)
+    row.memory = machine.anonymous_memory(bridge.process.pid)
+    arriving.join()
+    _fill(row, arriving.result, cost)
+    row.target(f"at least 50,000 events/s: {row.rate:,.0f}", row.rate >= 50000)
+    run.add(row)
+
+
+def backlog(run):
+    """The broker is down: spooling, a start with what was spooled, draining, and the journal that is left."""
+    bench = run.bench
+    bridge = bench.bridge(kafka=True)
+    bench.kafka.stop()
+    bridge.wait_up("kafka", is_up=False)
+    _spool(run, bridge)
+    _start_up(run, bridge)
+    _drain(run, bridge)
+    wait_settled(bridge, ["kafka"])
+    kept = bridge.metrics().value("journal_bytes") / 1024 ** 3
+    run.steady(f"journal of {kept:.1f} GiB, Kafka", bridge, ["kafka"])
+    bench.end(bridge)
+
+
+def soak(run):
+    """Ten minutes at dedupe_max: does memory stay? Only when it is asked for by name."""
+    bench = run.bench
+    marks = 2000000
+    bridge = bench.bridge(kafka=True, journal={"dedupe_max": marks, "retention": "1m"})
+    bench.say(f"filling {marks:,} dedupe marks")
+    empty = machine.anonymous_memory(bridge.process.pid)
+    bench.load(port_of(bridge), "0.3", count=marks + marks // 20)
+    full = machine.anonymous_memory(bridge.process.pid)
+    arriving = Arriving(bench, bridge, 2000, 600)
+    arriving.start()
+    seen = []
+    while arriving.is_alive():
+        time.sleep(5)
+        seen.append(machine.anonymous_memory(bridge.process.pid))
+    row = Row("ten minutes at dedupe_max", rate=arriving.result["rate"], latency_us=arriving.result["latency_us"])
+    row.memory = seen[-1]
+    row.note = (f"from {full / MIB:.1f} to {seen[-1] / MIB:.1f} MiB, at most {max(seen) / MIB:.1f}; "
+                f"{(full - empty) / marks:.0f} bytes a mark")
+    row.target(f"flat over ten minutes: {(seen[-1] - full) / MIB:+.1f} MiB", seen[-1] - full < 4 * MIB)
+    run.add(row)
+    bench.end(bridge)
+
+
+GROUPS = {group.__name__: group
+          for group in (floor, kafka, mqtt, both, broker, connections, sizes, entries, latency, backlog, soak)}
+BY_NAME_ONLY = {"soak"}
