@@ -91,7 +91,8 @@ const struct command cli_serve = {
     "finishes what is in flight and exits 0 within ten seconds. The log goes to standard error.\n"
     "\n"
     "exit codes: 0 after an orderly end, 66 no configuration file, 69 something it needs is not\n"
-    "there, 78 mistakes in the configuration (all of them are listed).\n"
+    "there, 74 the journal's file is damaged (start it again: it salvages what is sound), 78\n"
+    "mistakes in the configuration (all of them are listed).\n"
     "\n"
     "example: close-bridge serve -c /etc/close-bridge/close-bridge.yaml\n",
     run_serve};

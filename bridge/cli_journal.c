@@ -137,10 +137,12 @@ static int verify(const struct request *request, const char *path)
         fail(request, &err);
         return EX_CONFIG;
     }
-    if (report.is_sound)
+    if (report.is_sound && request->is_quick)
+        printf("sound: %" PRIu64 " bytes\n", report.bytes);
+    else if (report.is_sound)
         printf("sound: %" PRIu64 " bytes, %" PRIu64 " events, %" PRIu64 " parked records, %" PRIu64
                " dead letters, %" PRIu64 " batches of marks\n",
-               report.bytes, report.entries[STORE_EVENTS], report.entries[STORE_PARKED],
+               report.bytes, report.events, report.entries[STORE_PARKED],
                report.entries[STORE_DEAD], report.entries[STORE_MARKS]);
     else
         printf("damaged: %s (%" PRIu64 " problem%s)\n", report.first_problem, report.problems,

@@ -112,6 +112,25 @@ static bool print_account(const char *command, struct text account, bool is_dry_
     return !has_failed;
 }
 
+/* What the daemon says of Kafka's topics that were, or are, not as events need them. */
+static void print_topics(struct text topics)
+{
+    struct json_cursor cursor;
+    struct text topic;
+
+    if (!json_array_begin(&cursor, topics))
+        return;
+    while (json_array_next(&cursor, &topic)) {
+        fputs("topic ", stdout);
+        print_string(cli_json_member(topic, "topic"));
+        fputs(": ", stdout);
+        print_string(cli_json_member(topic, "state"));
+        fputs(json_is_string(cli_json_member(topic, "detail")) ? ": " : "", stdout);
+        print_string(cli_json_member(topic, "detail"));
+        putchar('\n');
+    }
+}
+
 int cli_sync_print(const char *command, struct text answer)
 {
     struct json_cursor cursor;
@@ -126,6 +145,7 @@ int cli_sync_print(const char *command, struct text answer)
         all_well = print_account(command, account,
                                  text_equal_string(cli_json_member(document, "dry_run"), "true")) &&
                    all_well;
+    print_topics(cli_json_member(document, "topics"));
     if (count == 0) {
         fprintf(stderr,
                 "close-bridge %s: no account has webhook_url, and api_key or oauth_token: there is "

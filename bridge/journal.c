@@ -76,6 +76,8 @@ struct journal *journal_open(const struct journal_options *options, const struct
     atomic_init(&journal->retention_s, (uint32_t)(options->retention_ms / 1000));
     atomic_init(&journal->dedupe_window_s, (uint32_t)(options->dedupe_window_ms / 1000));
     journal->dedupe_max = options->dedupe_max;
+    journal->on_damaged = options->on_damaged;
+    journal->on_damaged_context = options->on_damaged_context;
     journal->recover_wait_ms = 50;
     journal->wakeup.fd = -1;
     journal->store.dir_fd = journal->store.lock_fd = -1;

@@ -43,6 +43,11 @@ struct journal_options {
     int64_t retention_ms;
     int64_t dedupe_window_ms;
     uint32_t dedupe_max;
+    /* May be NULL. Called once, on the writer's thread, when the file turns out to be damaged: from
+     * then on nothing is stored any more, and the process should end, to salvage it at its start.
+     */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
 };
 
 /*

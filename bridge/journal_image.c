@@ -137,8 +137,12 @@ static bool read_at(struct walk *walk, uint64_t offset, void *to, size_t size)
 {
     const struct image_source *source = walk->image->source;
 
-    return offset <= source->size && size <= source->size - offset &&
-           source->read(source->context, offset, to, size);
+    if (offset > source->size || size > source->size - offset)
+        return false;
+    if (source->read(source->context, offset, to, size))
+        return true;
+    walk->image->unreadable++;
+    return false;
 }
 
 /* Claims pages for this tree: nobody else may have them. */

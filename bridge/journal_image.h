@@ -51,6 +51,7 @@ struct image {
     bool is_foreign; /* a sound file of LMDB, but it holds something else than a journal */
     uint64_t entries[STORE_DB_COUNT];
     uint64_t problems;
+    uint64_t unreadable; /* of them: bytes that the source did not give */
     char first_problem[160];
 };
 

@@ -7,6 +7,7 @@
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
  *   journal_letters.c parked records and dead letters: writing them
  *   journal_letters_read.c  ... and reading them
+ *   journal_chunks.c  how events lie in the store
  *   journal_reader.c  reading events
  *   journal_find.c    finding events by time
  *   journal_conflict.c  the same id and date with other bytes
@@ -29,6 +30,8 @@
 #include "bridge/journal_records.h"
 #include "bridge/journal_store.h"
 
+struct MDB_val;
+
 enum {
     BATCH_DELIVERIES = 4096,
     BATCH_NOTES = 4096,
@@ -39,7 +42,8 @@ enum {
 struct progress {
     struct journal_state state;
     uint64_t head_seq;      /* oldest event kept; next_seq without any */
-    uint32_t head_age_s;    /* its age by the journal's clock, when it is known */
+    uint64_t head_last;     /* last event of its chunk, which is deleted as a whole */
+    uint32_t head_age_s;    /* its age by the journal's clock; 0 when it is damaged */
     uint64_t marks_trimmed; /* forgotten marks that are off the disk */
 };
 
@@ -113,6 +117,9 @@ struct journal {
     void (*on_stored)(void *context, struct event *const *events, size_t count);
     void *on_stored_context;
 
+    bool is_damaged; /* found when it could not be opened again */
+    void (*on_damaged)(void *context);
+    void *on_damaged_context;
     bool is_broken; /* the last commit or opening failed: recover before anything else */
     bool is_disk_full;
     int64_t squeezed_until_ms; /* LMDB said full: no events until then, monotonic */
@@ -168,6 +175,10 @@ struct cursor *cursor_get(struct journal *journal, const char *publisher);
 /* A cursor whose name begins with @ counts dead letters, not events: it pins none. */
 bool is_of_letters(const char *cursor);
 uint64_t cursors_minimum(const struct journal *journal);
+
+/* The oldest chunk is this one; without one the journal is empty. */
+void progress_set_head(struct progress *progress, const struct MDB_val *key,
+                       const struct MDB_val *value);
 
 /* How many marks a stored batch of so many bytes holds, sound or not. */
 size_t marks_in(size_t size);

@@ -32,7 +32,8 @@ struct verify_report {
     uint64_t problems;
     char first_problem[160];
     uint64_t entries[STORE_DB_COUNT];
-    uint64_t bytes; /* of the file */
+    uint64_t events; /* in the chunks, when every value was read */
+    uint64_t bytes;  /* of the file */
 };
 
 struct salvage_report {
@@ -57,6 +58,10 @@ struct salvage_report {
  */
 int journal_verify(const char *path, bool reads_all, struct verify_report *out_report,
                    struct error *err);
+
+/* For a journal whose lock is held and whose environment is closed: its file can be read, and is
+ * damaged. */
+bool store_is_damaged(const struct store *store);
 
 /*
  * Builds a new journal of what is sound in the old one and puts it in its place, the old one aside.

@@ -5,6 +5,7 @@
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
 #include "bridge/journal_internal.h"
+#include "bridge/journal_salvage.h"
 #include "schemas/event.h"
 
 /*
@@ -28,6 +29,7 @@ static const char full_of_events[] = "the journal is full of undelivered events"
 static const char full_of_dead[] = "the store for dead letters is full";
 static const char disk_is_full[] = "the disk of the journal is full";
 static const char is_failing[] = "the journal cannot write to its disk";
+static const char is_damaged[] = "the file of the journal is damaged";
 
 /* ---- numbers ---- */
 
@@ -99,6 +101,16 @@ static int reopen(struct journal *journal, struct error *err)
     return commit_recovery(journal, err) == COMMIT_DONE ? 0 : -1;
 }
 
+/* A file that reads well and is wrong will not become right by waiting. */
+static void look_for_damage(struct journal *journal)
+{
+    if (!store_is_damaged(&journal->store))
+        return;
+    journal->is_damaged = true;
+    if (journal->on_damaged)
+        journal->on_damaged(journal->on_damaged_context);
+}
+
 static bool is_usable(struct journal *journal)
 {
     struct error err = {0};
@@ -107,9 +119,12 @@ static bool is_usable(struct journal *journal)
         return true;
     if (clock_monotonic_ms(journal->clock) < journal->next_recover_ms)
         return false;
+    if (journal->is_damaged)
+        return false;
     if (reopen(journal, &err) < 0) {
         close_broken(journal);
-        show_trouble(journal, is_failing, err.message);
+        look_for_damage(journal);
+        show_trouble(journal, journal->is_damaged ? is_damaged : is_failing, err.message);
         return false;
     }
     journal->is_broken = false;

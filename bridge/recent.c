@@ -7,7 +7,7 @@
 #include "bridge/base/alloc.h"
 #include "schemas/event.h"
 
-enum { MAX_EVENTS = 8192, MAX_BYTES = 32 * 1024 * 1024 };
+enum { MAX_EVENTS = 8192, MAX_BYTES = 6 * 1024 * 1024 };
 
 struct recent {
     pthread_mutex_t lock;

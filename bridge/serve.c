@@ -1,6 +1,7 @@
 #include "bridge/serve.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/catch_up.h"
 #include "bridge/config.h"
 #include "bridge/control.h"
 #include "bridge/control_journal.h"
@@ -47,9 +49,11 @@ struct daemon {
     const struct clock *clock;
     struct metrics *metrics;
     struct journal *journal; /* NULL in broker mode */
+    atomic_bool is_damaged;  /* its file is */
     struct dispatcher *dispatcher;
     struct webhook *webhook;
     struct subscriptions *subscriptions;
+    struct catch_up *catch_up;
     struct http_server *webhook_server;
     struct control *control;
     struct control_journal *control_journal;
@@ -235,6 +239,17 @@ static void visit_cursor(void *context, const char *publisher, uint64_t seq)
              log_str("action", "it is not configured any more; its events are kept for it"));
 }
 
+/* Whoever supervises the process starts it again, and the start salvages the journal. */
+static void end_damaged(void *context)
+{
+    struct daemon *daemon = context;
+
+    atomic_store(&daemon->is_damaged, true);
+    log_error("journal.damaged", log_str("path", daemon->config->journal.path),
+              log_str("action", "the bridge ends: its next start salvages what is sound"));
+    kill(getpid(), SIGTERM);
+}
+
 static int open_journal(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
@@ -242,7 +257,9 @@ static int open_journal(struct daemon *daemon, struct error *err)
                                       .max_size = config->journal.max_size,
                                       .retention_ms = config->journal.retention_ms,
                                       .dedupe_window_ms = config->journal.dedupe_window_ms,
-                                      .dedupe_max = config->journal.dedupe_max};
+                                      .dedupe_max = config->journal.dedupe_max,
+                                      .on_damaged = end_damaged,
+                                      .on_damaged_context = daemon};
     enum guard_result guarded;
     struct error doubt;
 
@@ -308,6 +325,22 @@ static bool look_at_topics(void *context, struct buf *json)
     return false;
 }
 
+static void note_gap(void *context, const char *account, int64_t since_ms, int64_t until_ms)
+{
+    catch_up_note_gap(context, account, since_ms, until_ms);
+}
+
+static int open_catch_up(struct daemon *daemon, struct error *err)
+{
+    daemon->catch_up = catch_up_open(&(struct catch_up_options){.config = daemon->config,
+                                                                .clock = daemon->clock,
+                                                                .metrics = daemon->metrics,
+                                                                .journal = daemon->journal,
+                                                                .dispatcher = daemon->dispatcher},
+                                     err);
+    return daemon->catch_up ? 0 : -1;
+}
+
 static int open_subscriptions(struct daemon *daemon, struct error *err)
 {
     daemon->subscriptions =
@@ -317,7 +350,9 @@ static int open_subscriptions(struct daemon *daemon, struct error *err)
                                                            .use_keys = use_keys,
                                                            .use_keys_context = daemon->webhook,
                                                            .look_at_topics = look_at_topics,
-                                                           .topics_context = daemon->topics},
+                                                           .topics_context = daemon->topics,
+                                                           .note_gap = note_gap,
+                                                           .gap_context = daemon->catch_up},
                            err);
     return daemon->subscriptions ? 0 : -1;
 }
@@ -374,6 +409,7 @@ static int start_control(struct daemon *daemon, struct error *err)
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
     subscriptions_add_routes(daemon->subscriptions, daemon->control);
+    catch_up_add_routes(daemon->catch_up, daemon->control);
     daemon->control_journal =
         control_journal_new(&(struct control_journal_options){.control = daemon->control,
                                                               .journal = daemon->journal,
@@ -444,8 +480,10 @@ static int start_listeners(struct daemon *daemon, struct error *err)
                                   .is_ready = is_ready,
                                   .ready_context = daemon},
         err);
-    if (!daemon->webhook || open_subscriptions(daemon, err) < 0 || start_control(daemon, err) < 0 ||
-        start_webhook_server(daemon, err) < 0)
+    if (!daemon->webhook || open_catch_up(daemon, err) < 0 || open_subscriptions(daemon, err) < 0 ||
+        start_control(daemon, err) < 0 || start_webhook_server(daemon, err) < 0)
+        return -1;
+    if (catch_up_start(daemon->catch_up, err) < 0)
         return -1;
     return subscriptions_start(daemon->subscriptions, err);
 }
@@ -460,7 +498,8 @@ static int start_reload(struct daemon *daemon, struct error *err)
                                                .control = daemon->control,
                                                .control_server = daemon->control_server,
                                                .topics = daemon->topics,
-                                               .subscriptions = daemon->subscriptions},
+                                               .subscriptions = daemon->subscriptions,
+                                               .catch_up = daemon->catch_up},
                         err);
 }
 
@@ -491,6 +530,7 @@ static void stop(struct daemon *daemon)
     reload_stop(daemon->reload);
     topic_keeper_stop(daemon->topics);
     subscriptions_stop(daemon->subscriptions);
+    catch_up_stop(daemon->catch_up);
     if (daemon->webhook)
         webhook_drain(daemon->webhook);
     if (daemon->webhook_server) {
@@ -509,6 +549,7 @@ static void stop(struct daemon *daemon)
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
     http_server_free(daemon->webhook_server);
     subscriptions_free(daemon->subscriptions);
+    catch_up_free(daemon->catch_up);
     webhook_free(daemon->webhook);
     metrics_free(daemon->metrics);
     log_info("process.stopped",
@@ -557,6 +598,10 @@ int serve(const struct config *config, struct error *err)
     if (rc == 0)
         obey_signals(&daemon, &signals);
     stop(&daemon);
+    if (rc == 0 && atomic_load(&daemon.is_damaged)) {
+        error_set(err, ERROR_TRANSIENT, "the file of the journal is damaged");
+        return EX_IOERR;
+    }
     if (rc == 0)
         return EX_OK;
     return err->kind == ERROR_CONFIG ? EX_CONFIG : EX_UNAVAILABLE;

@@ -82,18 +82,23 @@ static bool hash_with(EVP_MAC_CTX *context, struct text timestamp, struct text b
            EVP_MAC_final(context, out_hash, &size, HASH_SIZE) == 1 && size == HASH_SIZE;
 }
 
-static bool any_key_matches(struct signature_verifier *verifier, struct text timestamp,
-                            struct text body, const unsigned char claimed[HASH_SIZE])
+static enum signature_result try_keys(struct signature_verifier *verifier, struct text timestamp,
+                                      struct text body, const unsigned char claimed[HASH_SIZE])
 {
     unsigned matches = 0;
+    bool all_tried = true;
 
     for (size_t i = 0; i < verifier->key_count; i++) {
         unsigned char hash[HASH_SIZE];
 
         if (hash_with(verifier->keyed[i], timestamp, body, hash))
             matches |= CRYPTO_memcmp(hash, claimed, HASH_SIZE) == 0;
+        else
+            all_tried = false;
     }
-    return matches != 0;
+    if (matches)
+        return SIGNATURE_OK;
+    return all_tried ? SIGNATURE_BAD : SIGNATURE_UNCHECKED;
 }
 
 static bool is_stale(const struct signature_verifier *verifier, uint64_t seconds, int64_t now_ms)
@@ -111,6 +116,7 @@ enum signature_result signature_verify(struct signature_verifier *verifier,
                                        int64_t now_ms)
 {
     unsigned char claimed[HASH_SIZE];
+    enum signature_result result;
     uint64_t seconds;
 
     if (!claim->hash.data || !claim->timestamp.data)
@@ -120,9 +126,8 @@ enum signature_result signature_verify(struct signature_verifier *verifier,
         return SIGNATURE_MALFORMED;
     if (verifier->key_count == 0)
         return SIGNATURE_NO_KEYS;
-    if (!any_key_matches(verifier, claim->timestamp, body, claimed))
-        return SIGNATURE_BAD;
-    return is_stale(verifier, seconds, now_ms) ? SIGNATURE_STALE : SIGNATURE_OK;
+    result = try_keys(verifier, claim->timestamp, body, claimed);
+    return result == SIGNATURE_OK && is_stale(verifier, seconds, now_ms) ? SIGNATURE_STALE : result;
 }
 
 int signature_sign(const unsigned char key[SIGNATURE_KEY_SIZE], struct text timestamp,
@@ -150,6 +155,7 @@ const char *signature_result_name(enum signature_result result)
         [SIGNATURE_BAD] = "bad_signature",
         [SIGNATURE_STALE] = "stale",
         [SIGNATURE_NO_KEYS] = "no_keys",
+        [SIGNATURE_UNCHECKED] = "unchecked",
     };
 
     return names[result];

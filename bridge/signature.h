@@ -29,6 +29,7 @@ enum signature_result {
     SIGNATURE_BAD,       /* made with none of the keys */
     SIGNATURE_STALE,     /* authentic, but outside the replay window */
     SIGNATURE_NO_KEYS,   /* the account has none yet */
+    SIGNATURE_UNCHECKED, /* it could not be computed: no memory. Nothing is known of the request */
 };
 
 /* `hash` and `timestamp` are values of headers: absent (data NULL) when the header is not there

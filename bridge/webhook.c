@@ -265,6 +265,8 @@ static enum webhook_result result_of_signature(enum signature_result result)
         return RESULT_STALE;
     case SIGNATURE_NO_KEYS:
         return RESULT_NO_KEYS;
+    case SIGNATURE_UNCHECKED:
+        return RESULT_UNAVAILABLE;
     case SIGNATURE_OK:
     case SIGNATURE_BAD:
         break;
@@ -293,6 +295,10 @@ static void authenticate(struct webhook_worker *worker, struct webhook_account *
         return;
     }
     refuse(worker->webhook, account->counters, request, result_of_signature(result));
+    if (result == SIGNATURE_UNCHECKED) {
+        respond_unavailable(request, "There is no memory to check the signature.", false);
+        return;
+    }
     http_respond(request, &(struct http_response){
                               .status = 401, .body = unauthorized_body, .body_is_static = true});
 }

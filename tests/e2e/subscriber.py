@@ -1,5 +1,6 @@
 """A bridge that looks after its subscription at the simulator of Close, and what a test wants to know of the two."""
 from tests.e2e.close_client import HOOK
+from tests.e2e.openapi import check_against_openapi
 from tests.peers.process import wait_until
 
 PAIRS = [("lead", "created"), ("lead", "updated"), ("contact", "created")]
@@ -12,7 +13,7 @@ class Subscriber:
         self.bridge = bridge
         self.close = close
         self.account = {"name": "main", "api_key": close.api_key, "api_url": close.url, "webhook_url": HOOK,
-                        "sync": "startup", **account}
+                        "sync": "startup", "catch_up": {"interval": 0}, **account}
         self.topic_map = [{"object_type": kind, "action": action, "kafka": {"topic": topic}} for kind, action in PAIRS]
         close.routes["https://hooks.example.com"] = lambda: f"http://{bridge.address}"
 
@@ -32,6 +33,7 @@ class Subscriber:
         """What an explicit sync says of the account."""
         answer = self.bridge.control("/control/sync" + query, "POST")
         assert answer.status == 200, answer
+        check_against_openapi("Syncs", answer.json)
         [account] = answer.json["accounts"]
         return account
 

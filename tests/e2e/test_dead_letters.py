@@ -5,17 +5,22 @@ import time
 
 import pytest
 
+from tests.e2e.openapi import check_against_openapi
 from tests.peers.process import free_port, wait_until
 
 
 def letters(bridge, query=""):
     answer = bridge.control("/control/dead-letters" + query)
     assert answer.status == 200, answer
+    check_against_openapi("DeadLetters", answer.json)
     return answer.json["dead_letters"]
 
 
 def retry(bridge, query):
-    return bridge.control("/control/dead-letters/retry?" + query, "POST")
+    answer = bridge.control("/control/dead-letters/retry?" + query, "POST")
+    if answer.status < 300:
+        check_against_openapi("Retried", answer.json)
+    return answer
 
 
 def drop(bridge, query):
@@ -160,6 +165,7 @@ def test_a_body_that_is_no_event_can_be_shown_and_dropped_but_has_no_topic(bridg
     assert (readable["publisher"], readable["reason"], readable["is_event"]) == ("webhook", "not_an_event", False)
     assert bridge.control(f"/control/dead-letters?id={readable['id']}").json["body"] == '{"event": 1}'
     shown = bridge.control(f"/control/dead-letters?id={binary['id']}").json
+    check_against_openapi("DeadLetter", shown)
     assert base64.b64decode(shown["body_base64"]) == b"\xff\xfe"
     refused = retry(bridge, f"id={readable['id']}")
     assert (refused.status, refused.json["error"]) == (409, "not_an_event")

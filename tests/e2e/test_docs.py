@@ -1,4 +1,4 @@
-"""docs/consumers.md says what is true: its examples are what comes out, its programs run."""
+"""docs/consumers.md says what is true: its examples are what comes out, its programs run. So are other pages' configurations."""
 import json
 import re
 import signal
@@ -117,3 +117,12 @@ def test_the_consumer_of_mqtt_runs(mosquitto, make_bridge, run_block):
     bridge.wait_published("mqtt", 2)
     program = run_block("mqtt", **environment)
     wait_until(lambda: missed["object_id"] in program.log(), 30, lambda: f"the broker kept it: {program.log()}")
+
+
+def test_the_configuration_of_the_way_with_a_close_account_is_right(bridge):
+    page = (ROOT / "docs" / "close-account.md").read_text(encoding="utf-8")
+    [configuration] = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    path = bridge.folder / "page.yaml"
+    path.write_text(configuration)
+    done = bridge.run("check", "-c", path, env={"CLOSE_API_KEY": "api_1.2"})
+    assert done.returncode == 0, done.stderr

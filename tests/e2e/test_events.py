@@ -1,12 +1,14 @@
 """Where is my event? GET /control/events answers for each publisher (DESIGN section 7)."""
 import time
 
+from tests.e2e.openapi import check_against_openapi
 from tests.peers.process import free_port, wait_until
 
 
 def events(bridge, query=""):
     answer = bridge.control("/control/events" + query)
     assert answer.status == 200, answer
+    check_against_openapi("Events", answer.json)
     return answer.json["events"]
 
 

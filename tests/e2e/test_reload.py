@@ -6,6 +6,8 @@ import signal
 import threading
 
 from tests.e2e.bridge import KEY
+from tests.e2e.subscriber import PAIRS, Subscriber
+from tests.e2e.test_topic_map import check_against_openapi
 from tests.peers.mosquitto import Mosquitto
 from tests.peers.process import wait_until
 
@@ -13,14 +15,17 @@ OTHER_KEY = "1f" * 32
 
 
 class Senders:
-    """Connections that post lead events one after the other, each on the one TCP connection that it began with.
+    """Connections that post events one after the other, each on the one TCP connection that it began with.
 
-    Whatever is not answered 200, and a connection that is closed, ends its sender and is kept in `failures`.
+    Whatever is not answered 200, and a connection that is closed, ends its sender and is kept in `failures`. So is
+    an event that is ignored, unless all are `ignorable`.
     """
 
-    def __init__(self, bridge, count=4, key=KEY):
+    def __init__(self, bridge, count=4, key=KEY, object_type="lead", ignorable=False):
         self.bridge = bridge
         self.key = key
+        self.object_type = object_type
+        self.ignorable = ignorable
         self.accepted = []
         self.failures = []
         self.stopped = threading.Event()
@@ -41,11 +46,13 @@ class Senders:
         connection.auto_open = 0  # a connection that the bridge closes stays closed
         try:
             while not self.stopped.is_set():
-                event = self.bridge.event()
+                event = self.bridge.event(self.object_type)
                 body = self.bridge.body(event)
                 connection.request("POST", "/webhooks/main", body, self.bridge.close.headers(body, key=self.key))
                 response = connection.getresponse()
                 answer = response.read()
+                if self.ignorable and b"ignored" in answer:
+                    continue
                 if response.status != 200 or b"accepted" not in answer:
                     self.failures.append((response.status, answer))
                     return
@@ -140,6 +147,21 @@ def test_two_hundred_reloads_under_load_lose_nothing(kafka, bridge, topic):
     assert metrics.value("webhooks_total", result="accepted") == len(senders.accepted)
 
 
+def test_an_entry_that_comes_under_load_misses_no_event_that_was_let_in(kafka, bridge, topic):
+    """Not even those that are let in at the moment of the change: none is unrouted."""
+    entries = [to_kafka(topic + "-lead", object_type="lead")]
+    bridge.start(topic_map=entries)
+    for object_type in ("contact", "opportunity", "activity.note", "activity.call", "user"):
+        entries.append(to_kafka(f"{topic}-{object_type}", object_type=object_type))
+        with Senders(bridge, object_type=object_type, ignorable=True) as senders:
+            assert bridge.reload(topic_map=entries).status == 200
+            senders.wait(20)
+        senders.check()
+        came = kafka.read(f"{topic}-{object_type}", count=len(senders.accepted))
+        check_each_once([record.event_id for record in came], senders.accepted)
+    assert bridge.metrics().value("events_dead_total") == 0
+
+
 def test_a_bad_file_changes_nothing_and_every_mistake_is_said(kafka, bridge, topic):
     bridge.start(topic_map=[to_kafka(topic)])
     good = dict(bridge.config)
@@ -148,6 +170,7 @@ def test_a_bad_file_changes_nothing_and_every_mistake_is_said(kafka, bridge, top
                      "topic_map": [to_kafka(topic + "-x", object_type="Lead!"), to_kafka("a/b")]}
     answer = bridge.reload()
     assert answer.status == 422
+    check_against_openapi("NotReloaded", answer.json)
     assert len(answer.json["mistakes"]) >= 3
     assert answer.json["mistakes"] == mistakes_of(bridge), "as check says it"
     assert all(re.match(rf"{re.escape(str(bridge.config_path))}:\d+: ", line) for line in answer.json["mistakes"])
@@ -202,6 +225,7 @@ def test_the_answer_names_what_changed(bridge, topic):
         dead_letters={"kafka": {"topic": topic + "-dead"}}, topic_map=[to_kafka(topic), to_kafka(topic + "-2")],
         accounts=[{**account, "replay_window": "1h"}, {**account, "name": "second"}],
         publishers={"kafka": {**good["publishers"]["kafka"], "window": 100, "linger.ms": 3}})
+    check_against_openapi("Reloaded", answer.json)
     assert (answer.json["result"], answer.json["warnings"]) == ("reloaded", [])
     assert sorted(answer.json["changed"]) == [
         "accounts[main].replay_window", "accounts[second]", "dead_letters.kafka.topic", "journal.dedupe_window",
@@ -294,6 +318,56 @@ def test_a_producer_with_other_properties_takes_over_without_a_duplicate(kafka, 
     check_each_once([record.event_id for record in came], senders.accepted)
 
 
+def test_a_window_may_grow_and_shrink_under_load(kafka, bridge, topic):
+    bridge.start(topic_map=[to_kafka(topic)])
+    properties = bridge.config["publishers"]["kafka"]
+    with Senders(bridge) as senders:
+        for window in (3, 700, 2, 5000, 1):
+            senders.wait(30)
+            answer = bridge.reload(publishers={"kafka": {**properties, "window": window}})
+            assert answer.json["changed"] == ["publishers.kafka.window"]
+        senders.wait(30)
+    senders.check()
+    came = kafka.read(topic, count=len(senders.accepted))
+    check_each_once([record.event_id for record in came], senders.accepted)
+
+
+def test_what_a_silent_broker_has_goes_to_the_next_one(mosquitto, make_bridge, topic, tmp_path):
+    other = Mosquitto(tmp_path / "other").start()
+    bridge = make_bridge(None, mosquitto.start()).start(topic_map=[to_mqtt(topic)])
+    bridge.wait_up("mqtt")
+    subscriber = other.subscribe(topic)
+    try:
+        mosquitto.pause()
+        events = [bridge.event() for _ in range(30)]
+        for event in events:
+            assert bridge.post_signed(event).status == 200
+        assert bridge.reload(publishers={"mqtt": {"url": other.url, "keepalive": "5s"}}).status == 200
+        came = [message.event_id for message in subscriber.wait(30)]
+        assert came == [event["id"] for event in events], "in their order"
+    finally:
+        mosquitto.resume()
+        other.close()
+
+
+def test_a_stop_in_the_middle_of_an_exchange_loses_nothing(kafka, bridge, topic):
+    bridge.start(topic_map=[to_kafka(topic)])
+    properties = bridge.config["publishers"]["kafka"]
+    accepted = []
+    for number in range(5):
+        with Senders(bridge) as senders:
+            senders.wait(20)
+            bridge.configure(publishers={"kafka": {**properties, "linger.ms": 5 + number}})
+            bridge.process.signal(signal.SIGHUP)
+            if number % 2:
+                wait_until(lambda: "event=config.reloaded" in bridge.log_since_start(), 20, "it is reloaded")
+            accepted += senders.accepted
+            assert bridge.terminate() == 0
+        bridge.start()
+    with kafka.reader(topic) as reader:
+        reader.until(lambda records: set(accepted) <= {record.event_id for record in records}, 60, "all events")
+
+
 def test_a_wrong_address_is_put_right(kafka, make_bridge, topic):
     """What waited for a broker that is not there goes to the one that is."""
     bridge = make_bridge().start(publishers={"kafka": {"bootstrap.servers": "127.0.0.1:1"}},
@@ -344,3 +418,65 @@ def test_broker_mode_changes_map_and_publishers_without_a_503(kafka, mosquitto, 
     check_each_once([record.event_id for record in came], senders.accepted)
     assert 15 <= len({message.event_id for message in subscriber.messages}) < len(senders.accepted)
     assert bridge.metrics().value("events_dead_total") == 0
+
+
+def test_in_broker_mode_a_new_publisher_is_waited_for_while_it_connects(kafka, mosquitto, make_bridge, topic):
+    """Nothing is known of it yet: that is no reason for a 503."""
+    bridge = make_bridge(kafka).start(
+        journal={"acknowledge": "broker"}, dead_letters={"kafka": {"topic": topic + "-dead"}},
+        topic_map=[to_kafka(topic)])
+    bridge.wait_up("kafka")
+    mosquitto.start()
+    mosquitto.pause()
+    bridge.reload(publishers={"mqtt": {"url": mosquitto.url}},
+                  topic_map=[to_kafka(topic), to_mqtt(topic + "/{action}")])
+    event = bridge.event()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(bridge.post_signed(event).status), daemon=True)
+    thread.start()
+    kafka.read(topic, count=1)
+    assert answers == [], "one destination is missing"
+    mosquitto.resume()
+    thread.join(15)
+    assert answers == [200]
+
+
+def test_close_sends_what_another_map_says_and_nothing_is_lost_meanwhile(kafka, bridge, close_server, topic):
+    """The subscription is changed in place, by a reload, while Close goes on sending."""
+    close_server.add_foreign()
+    subscriber = Subscriber(bridge, close_server, topic).start()
+    before = subscriber.wait_synced()
+    identity, key = before.id, before.key
+    wanted = PAIRS + [("opportunity", "created")]
+    with close_server.sending(rate=50):
+        wait_until(lambda: len(close_server.accepted()) > 20, 30, "Close sends")
+        subscriber.topic_map.append({"object_type": "opportunity", "action": "created", "kafka": {"topic": topic}})
+        subscriber.configure()
+        bridge.process.signal(signal.SIGHUP)
+        wait_until(lambda: subscriber.own[0].pairs == set(wanted), 30, "Close sends the new pair, too")
+        late = close_server.emit(object_type="opportunity", action="created")
+        wait_until(lambda: late["id"] in close_server.accepted(), 30, "an event of the new pair is accepted")
+    close_server.delivery.wait_idle()
+    [after] = subscriber.own
+    assert (after.id, after.key) == (identity, key)
+    assert set(close_server.delivery.statuses()) == {200}
+    assert [call.method for call in close_server.calls if call.method in ("POST", "DELETE")] == ["POST"]
+    accepted = close_server.accepted()
+    came = kafka.read(topic, count=len(accepted))
+    check_each_once([record.event_id for record in came], accepted)
+    close_server.check_foreign()
+
+
+def test_a_sync_says_what_became_of_the_topics(kafka, bridge, close_server, topic):
+    kafka.create_topics(topic, max_message_bytes=9 * 2 ** 20)
+    subscriber = Subscriber(bridge, close_server, topic, sync="manual")
+    subscriber.topic_map.append({"object_type": "call", "action": "created", "kafka": {"topic": topic + "-calls"}})
+    subscriber.start()
+    answer = bridge.control("/control/sync", "POST")
+    check_against_openapi("TopicStates", answer.json["topics"])
+    [missing] = answer.json["topics"]
+    assert (missing["topic"], missing["state"]) == (topic + "-calls", "missing")
+    properties = bridge.config["publishers"]["kafka"]
+    bridge.reload(publishers={"kafka": {**properties, "create_topics": {"partitions": 1}}})
+    wait_until(lambda: topic + "-calls" in kafka.topics(), 30, "it is created")
+    assert bridge.control("/control/sync", "POST").json["topics"] == []

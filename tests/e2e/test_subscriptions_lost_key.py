@@ -21,6 +21,8 @@ def test_a_lost_key_is_recovered_under_load(kafka, bridge, make_close_server, to
         assert bridge.terminate() == 0
         subscriber.keys_path.unlink()
         mark = len(close.calls)
+        active = []  # subscriptions of ours at each step
+        close.on_request = lambda call: active.append(sum(one.is_active for one in subscriber.own))
         subscriber.start()
         subscriber.wait_synced()
         wait_until(lambda: subscriber.keys_path.exists(), 30, "a key is stored again")
@@ -31,6 +33,7 @@ def test_a_lost_key_is_recovered_under_load(kafka, bridge, make_close_server, to
     assert (now.id == first.id) == key_in_get, "asked for, or replaced"
     assert ("DELETE" in " ".join(close.requests(mark))) != key_in_get
     close.check_foreign()
+    assert min(active) == 1 and max(active) == (1 if key_in_get else 2), "at no time there is none"
     emitted = [event["id"] for event in sending.events]
     assert set(emitted[known_at:]) <= close.accepted(), "since the key is known, all are accepted"
     if key_in_get:

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.e2e.close_client import HOOK
+from tests.e2e.openapi import check_against_openapi
 from tests.e2e.subscriber import PAIRS, Subscriber
 from tests.peers.certificates import Authority
 from tests.peers.process import wait_until
@@ -22,6 +23,7 @@ def subscriber(bridge, close_server, topic):
     close_server.check_foreign()
     shown = bridge.log()
     if bridge.should_run:
+        check_against_openapi("Readiness", bridge.readyz().json)
         shown += bridge.metrics().text + bridge.readyz().body.decode()
         shown += bridge.control("/control/subscriptions").body.decode()
     for secret in [close_server.api_key, close_server.token] + [one.key for one in close_server.own()]:
@@ -39,6 +41,7 @@ def writes(close, mark=0):
 def show(subscriber, query="", name="main"):
     answer = subscriber.bridge.control("/control/subscriptions" + query)
     assert answer.status == 200, answer
+    check_against_openapi("Subscriptions", answer.json)
     return next(account for account in answer.json["accounts"] if account["account"] == name)
 
 
@@ -107,6 +110,23 @@ def test_another_topic_map_is_a_put_that_keeps_id_and_key(subscriber, close_serv
         ("opportunity", "deleted"): None}
     subscriber.check_key_is_known()
     assert show(subscriber)["warnings"], "verify_ssl is off"
+
+
+def test_a_reload_brings_the_new_topic_map_to_close(bridge, subscriber, close_server, topic):
+    subscriber.account["sync"] = "startup"
+    subscriber.start()
+    mine = subscriber.wait_synced()
+    key = mine.key
+    with close_server.sending(rate=100) as sending:
+        wait_until(lambda: len(sending.events) > 50, 10, "events are sent")
+        answer = bridge.reload(topic_map=subscriber.topic_map + [entry(topic, "opportunity", "created")])
+        assert answer.status == 200, answer
+        wait_until(lambda: ("opportunity", "created") in mine.pairs, 10, lambda: close_server.requests())
+    close_server.delivery.wait_idle()
+    assert (subscriber.own, mine.key) == ([mine], key)
+    assert {event["id"] for event in sending.events} == close_server.accepted()
+    assert set(close_server.delivery.statuses()) == {200}
+    assert delivered(close_server, object_type="opportunity", action="created")
 
 
 def test_another_url_is_a_put_and_an_oauth_token_does_as_well(bridge, subscriber, close_server):
@@ -210,6 +230,7 @@ def test_configured_keys_adopt_a_subscription_that_was_made_elsewhere(bridge, su
     done = subscriber.sync()
     assert (done["result"], done["subscription_id"]) == ("updated", theirs.id)
     assert (subscriber.own, theirs.pairs) == ([theirs], set(PAIRS))
+    assert show(subscriber)["stored"]["subscription_id"] == theirs.id
     subscriber.check_key_is_known()
 
 
@@ -430,7 +451,7 @@ def commands(subscriber):
     return lambda *arguments: bridge.run(*arguments[:1], "-c", bridge.config_path, *arguments[1:])
 
 
-def test_commands_ask_the_running_bridge(bridge, subscriber, close_server, commands):
+def test_commands_ask_the_running_bridge(bridge, subscriber, close_server, commands, topic):
     bridge.start()
     planned = commands("sync", "--dry-run")
     assert (planned.returncode, planned.stderr) == (0, "")
@@ -438,8 +459,12 @@ def test_commands_ask_the_running_bridge(bridge, subscriber, close_server, comma
     assert close_server.own() == []
     done = commands("sync", "--account", "main")
     [mine] = subscriber.own
-    assert (done.returncode, done.stdout) == (0, f"main: created, {mine.id}, 3 pairs\n  + lead: created, updated\n  + contact: created\n")
+    assert (done.returncode, done.stdout.splitlines()[:3]) == (
+        0, [f"main: created, {mine.id}, 3 pairs", "  + lead: created, updated", "  + contact: created"])
+    assert f"topic {topic}: missing: " in done.stdout, "the way of the events goes on to Kafka"
     assert json.loads(commands("sync", "--json").stdout)["accounts"][0]["result"] == "unchanged"
+    sent = commands("send", "--url", f"http://{bridge.address}/webhooks/main")
+    assert (sent.returncode, "accepted" in sent.stdout) == (0, True), sent.stderr
     exported = commands("keys", "export", "--account", "main")
     assert (exported.returncode, exported.stdout) == (0, mine.key + "\n")
     close_server.fail_next(401)

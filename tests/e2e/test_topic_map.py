@@ -1,26 +1,18 @@
 """The topic map: what it says it does, it does: DESIGN section 4, docs/topic-map.md."""
 import json
-import pathlib
 
-import jsonschema
 import msgpack
 import yaml
 
+from tests.e2e.bridge import ROOT
+from tests.e2e.openapi import check_against_openapi
 from tests.peers.close_simulator import catalog
 
-DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 DEAD_REASON = "closebridge_reason"
 
 
 def accessor(field, **filter_):
     return {"type": "field_accessor", "field": field, "filter": filter_}
-
-
-def check_against_openapi(name, document):
-    """The answer is what docs/control.openapi.yaml says of it."""
-    openapi = yaml.safe_load((DOCS / "control.openapi.yaml").read_text())
-    resolver = jsonschema.RefResolver("", openapi)
-    jsonschema.Draft202012Validator(openapi["components"]["schemas"][name], resolver=resolver).validate(document)
 
 
 def test_events_go_where_the_report_says(kafka, mosquitto, make_bridge, topic):
@@ -124,7 +116,7 @@ def test_a_filtered_entry_beside_one_that_takes_everything(kafka, mosquitto, mak
 
 def test_custom_activities_only_once_published(kafka, bridge):
     """The example of docs/topic-map.md, as it stands there."""
-    blocks = (DOCS / "topic-map.md").read_text().split("```yaml\n")[1:]
+    blocks = (ROOT / "docs" / "topic-map.md").read_text().split("```yaml\n")[1:]
     [example] = [code for code in (block.split("```")[0] for block in blocks) if "published" in code]
     settings = yaml.safe_load(example)
     bridge.start(**settings)

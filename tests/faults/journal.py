@@ -57,7 +57,8 @@ class Shim:
         self.control = Control.from_buffer(self.memory)
         self.trace_path = folder / "trace"
         preload = [PROGRAMS / "shim.so"] + ([PROGRAMS / "malloc.so"] if malloc else [])
-        self.env = {"LD_PRELOAD": " ".join(map(str, preload)), "FAULT_FOLDER": str(watched), "FAULT_CONTROL": str(path)}
+        self.env = {"LD_PRELOAD": " ".join(map(str, preload)), "FAULT_FOLDER": str(watched), "FAULT_CONTROL": str(path),
+                    "FAULT_PROGRAM": "close-bridge"}
         if trace:
             self.env["FAULT_TRACE"] = str(self.trace_path)
 
@@ -74,6 +75,12 @@ class Shim:
 
     def delay_syncs(self, seconds):
         self.control.sync_delay_us = int(seconds * 1e6)
+
+    def fail_malloc(self, nth, for_ever=False):
+        """The nth allocation from now on fails; 0: none."""
+        self.control.malloc_fired = 0
+        self.control.malloc_for_ever = for_ever
+        self.control.malloc_after = nth
 
     @property
     def fired(self):

@@ -169,8 +169,12 @@ class FakeMqtt:
 
     def end_session(self, reason):
         """Sends DISCONNECT, such as 0x8E: session taken over."""
-        self.connection.sendall(packet(DISCONNECT, bytes([reason, 0])))
-        self.connection.shutdown(socket.SHUT_RDWR)
+        connection = self.connection
+        connection.sendall(packet(DISCONNECT, bytes([reason, 0])))
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the client was faster
 
     def cut(self):
         """The connection is reset."""

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -22,6 +23,7 @@
 #include "bridge/base/error.h"
 #include "bridge/base/text.h"
 #include "bridge/base/thread.h"
+#include "bridge/journal_store.h"
 #include "schemas/event.h"
 #include "tests/unit/bridge/journal_fixture.h"
 
@@ -406,6 +408,56 @@ static void a_failing_disk_does_not_hinder_the_end(void **state)
     assert_int_equal(fixture_count(fixture), 1);
 }
 
+static void count_damage(void *context)
+{
+    atomic_fetch_add((atomic_int *)context, 1);
+}
+
+static bool is_damaged(struct fixture *fixture)
+{
+    const char *trouble = fixture_numbers(fixture).trouble;
+
+    return trouble && strcmp(trouble, "the file of the journal is damaged") == 0;
+}
+
+/* Both meta pages, past the calls that the test can make fail. */
+static void wipe_meta_pages(const struct fixture *fixture)
+{
+    char name[400];
+    void *pages;
+    int fd;
+
+    snprintf(name, sizeof(name), "%s/data.mdb", fixture->path);
+    fd = open(name, O_RDWR);
+    assert_true(fd >= 0);
+    pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(pages, MAP_FAILED);
+    memset(pages, 0, 8192);
+    munmap(pages, 8192);
+    close(fd);
+}
+
+static void a_file_that_is_damaged_meanwhile_is_not_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    atomic_int told = 0;
+
+    fixture->options.on_damaged = count_damage;
+    fixture->options.on_damaged_context = &told;
+    fixture_open_with(fixture, &clock_system);
+    assert_int_equal(fixture_post_id(fixture, "before"), DELIVERY_ACCEPTED);
+    arm(CALL_FDATASYNC | CALL_META | CALL_PWRITE | CALL_WRITEV, 1, EIO, true);
+    assert_int_equal(fixture_post_id(fixture, "refused"), DELIVERY_UNAVAILABLE);
+    assert_int_equal(atomic_load(&told), 0); /* a disk that fails may recover */
+    wipe_meta_pages(fixture);
+    assert_true(fixture_until(fixture, is_damaged));
+    disarm();
+    assert_int_equal(fixture_post_id(fixture, "refused"), DELIVERY_UNAVAILABLE);
+    assert_int_equal(atomic_load(&told), 1);
+    fixture_close(fixture);
+    assert_false(store_is_clean(fixture->path));
+}
+
 /* ---- a full disk ---- */
 
 static void a_full_disk_refuses_before_any_write_fails_and_resumes(void **state)
@@ -570,6 +622,7 @@ int main(void)
         FAULT_TEST(a_cursor_that_could_not_be_stored_is_not_there),
         FAULT_TEST(while_the_disk_fails_it_says_so_and_then_goes_on_by_itself),
         FAULT_TEST(a_failing_disk_does_not_hinder_the_end),
+        FAULT_TEST(a_file_that_is_damaged_meanwhile_is_not_waited_for),
         FAULT_TEST(a_full_disk_refuses_before_any_write_fails_and_resumes),
         FAULT_TEST(a_disk_that_breaks_its_promise_loses_nothing),
         FAULT_TEST(every_answered_event_survives_kill_9),
