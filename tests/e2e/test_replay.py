@@ -9,6 +9,7 @@ import threading
 import time
 
 from tests.e2e.bridge import BINARY
+from tests.e2e.openapi import check_against_openapi
 from tests.peers.process import free_port, wait_until
 
 
@@ -19,6 +20,7 @@ def start(bridge, query):
 def progress(bridge):
     answer = bridge.control("/control/replay")
     assert answer.status == 200, answer
+    check_against_openapi("Replay", answer.json)
     return answer.json
 
 
