@@ -16,15 +16,12 @@
 #include <openssl/rand.h>
 
 #include "bridge/base/buf.h"
-#include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/cli.h"
 #include "bridge/cli_sync.h"
 #include "bridge/cli_tls.h"
 #include "bridge/config.h"
-#include "bridge/key_store.h"
 #include "bridge/signature.h"
-#include "bridge/stored_account.h"
 
 enum { MAX_FILE = 64 * 1024 * 1024, MAX_ANSWER = 64 * 1024 };
 
@@ -43,14 +40,15 @@ static const char help[] =
     "usage: close-bridge send [-c FILE] [--account NAME] [--url URL] [--object-type TYPE]\n"
     "                         [--action ACTION] [--lead ID] [--event-id ID] [--body FILE|-]\n"
     "\n"
-    "Makes an event in Close's shape, signs it and posts it. The event is marked: its records\n"
-    "carry closetest. The key is the account's first in signature_keys, else that of its\n"
-    "subscription. Without --url it goes to listen.address. --body posts a file, or standard\n"
-    "input, instead of an event made here.\n"
+    "Makes an event in Close's shape, signs it with the account's first signature key (of the\n"
+    "configuration, else of its subscription) and posts it. The event is marked: its records "
+    "carry\n"
+    "closetest. Without --url it goes to listen.address. --body posts a file, or standard input,\n"
+    "instead of an event made here.\n"
     "\n"
     "exit codes: 0 answered 2xx, 65 refused, 66 no such file, 69 no answer or 503, 77 refused "
     "because\n"
-    "of the signature, 78 mistakes in the configuration, or no key.\n"
+    "of the signature, 78 mistakes in the configuration.\n"
     "\n"
     "example: close-bridge send -c close-bridge.yaml --object-type opportunity --action updated\n";
 
@@ -301,35 +299,31 @@ static struct curl_slist *make_headers(const unsigned char key[SIGNATURE_KEY_SIZ
     return curl_slist_append(headers, "Expect:");
 }
 
-/* The first key that the configuration names, else that of the subscription, as `serve` stored it.
- * The exit code. */
-static int choose_key(const struct config *config, const struct config_account *account,
-                      unsigned char out_key[SIGNATURE_KEY_SIZE])
+/* The key to sign with: a configured one, else that of the subscription. False when none was
+ * found, which was reported. */
+static bool choose_key(const struct config *config, const struct config_account *account,
+                       unsigned char out_key[SIGNATURE_KEY_SIZE])
 {
     struct error err = {0};
-    struct key_store *store;
-    const struct stored_account *stored;
-    const struct stored_key *own = NULL;
+    struct buf lines = {0};
+    bool has_key = false;
 
     if (account->signature_key_count > 0) {
         memcpy(out_key, account->signature_keys[0], SIGNATURE_KEY_SIZE);
-        return EX_OK;
+        return true;
     }
-    store = key_store_open(config->journal.path, KEY_STORE_READ, &clock_system, &err);
-    stored = store ? key_store_find(store, account->name) : NULL;
-    if (stored && stored->subscription_id)
-        own = stored_account_key(stored, stored->subscription_id);
-    if (own)
-        memcpy(out_key, own->key, SIGNATURE_KEY_SIZE);
-    else if (!store)
+    if (cli_keys_list(config, account, &lines, &err) < 0)
         fprintf(stderr, "close-bridge send: %s\n", err.message);
-    else
+    else if (lines.size == 0)
         fprintf(stderr,
-                "close-bridge send: account %s has no signature_keys to sign with, and no "
-                "subscription: close-bridge sync makes one\n",
+                "close-bridge send: account %s has no key to sign with: set signature_keys, or "
+                "subscribe with close-bridge sync\n",
                 account->name);
-    key_store_close(store);
-    return own ? EX_OK : EX_CONFIG;
+    else
+        has_key = text_from_hex((struct text){lines.data, strcspn(lines.data, "\n")}, out_key,
+                                SIGNATURE_KEY_SIZE);
+    cli_keys_wipe(&lines);
+    return has_key;
 }
 
 static int make_or_read_body(struct buf *body, const struct send_options *options)
@@ -347,16 +341,35 @@ static int make_or_read_body(struct buf *body, const struct send_options *option
     return rc;
 }
 
-static int send_event(const struct config *config, const struct send_options *options)
+static int sign_and_post(const struct config *config, const struct send_options *options,
+                         const struct config_account *account, const struct buf *body)
 {
-    const struct config_account *account =
-        options->account ? cli_find_account("send", config, options->account) : config->accounts;
     unsigned char key[SIGNATURE_KEY_SIZE];
     struct curl_slist *headers;
-    struct buf body = {0};
     char url[512];
     int rc;
 
+    if (!choose_key(config, account, key))
+        return EX_CONFIG;
+    default_url(config, account->name, url, sizeof(url));
+    headers = make_headers(key, body);
+    OPENSSL_cleanse(key, sizeof(key));
+    rc = !headers       ? EX_SOFTWARE
+         : options->url ? post(options->url, NULL, body, headers)
+                        : post(url, config->listen.tls.certificate, body, headers);
+    curl_slist_free_all(headers);
+    return rc;
+}
+
+static int send_event(const struct config *config, const struct send_options *options)
+{
+    const struct config_account *account;
+    struct buf body = {0};
+    int rc;
+
+    assert(config->accounts); /* a configuration has at least one */
+    account = options->account ? cli_find_account("send", config, options->account)
+                               : &config->accounts[0];
     if (!account)
         return EX_CONFIG;
     if (!options->url && config->listen.port == 0) {
@@ -364,18 +377,9 @@ static int send_event(const struct config *config, const struct send_options *op
               stderr);
         return EX_USAGE;
     }
-    rc = choose_key(config, account, key);
+    rc = make_or_read_body(&body, options);
     if (rc == EX_OK)
-        rc = make_or_read_body(&body, options);
-    if (rc == EX_OK) {
-        default_url(config, account->name, url, sizeof(url));
-        headers = make_headers(key, &body);
-        rc = !headers       ? EX_SOFTWARE
-             : options->url ? post(options->url, NULL, &body, headers)
-                            : post(url, config->listen.tls.certificate, &body, headers);
-        curl_slist_free_all(headers);
-    }
-    OPENSSL_cleanse(key, sizeof(key));
+        rc = sign_and_post(config, options, account, &body);
     buf_release(&body);
     return rc;
 }

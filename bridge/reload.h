@@ -14,6 +14,7 @@
 #define BRIDGE_RELOAD_H
 
 struct buf;
+struct catch_up;
 struct clock;
 struct config;
 struct config_tls;
@@ -47,6 +48,7 @@ struct reload_parts {
     struct http_server *control_server;
     struct topic_keeper *topics;
     struct subscriptions *subscriptions;
+    struct catch_up *catch_up;
 };
 
 /* `config` is in force: a reference of its own is taken. Borrows the rest. Returns owned
