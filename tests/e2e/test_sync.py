@@ -230,6 +230,7 @@ def test_configured_keys_adopt_a_subscription_that_was_made_elsewhere(bridge, su
     done = subscriber.sync()
     assert (done["result"], done["subscription_id"]) == ("updated", theirs.id)
     assert (subscriber.own, theirs.pairs) == ([theirs], set(PAIRS))
+    assert show(subscriber)["stored"]["subscription_id"] == theirs.id
     subscriber.check_key_is_known()
 
 
@@ -462,6 +463,8 @@ def test_commands_ask_the_running_bridge(bridge, subscriber, close_server, comma
         0, [f"main: created, {mine.id}, 3 pairs", "  + lead: created, updated", "  + contact: created"])
     assert f"topic {topic}: missing: " in done.stdout, "the way of the events goes on to Kafka"
     assert json.loads(commands("sync", "--json").stdout)["accounts"][0]["result"] == "unchanged"
+    sent = commands("send", "--url", f"http://{bridge.address}/webhooks/main")
+    assert (sent.returncode, "accepted" in sent.stdout) == (0, True), sent.stderr
     exported = commands("keys", "export", "--account", "main")
     assert (exported.returncode, exported.stdout) == (0, mine.key + "\n")
     close_server.fail_next(401)
