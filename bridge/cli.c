@@ -14,8 +14,8 @@
 #include "bridge/config.h"
 
 static const struct command *const commands[] = {
-    &cli_serve,   &cli_check,  &cli_sync,         &cli_unsubscribe, &cli_send,
-    &cli_status,  &cli_events, &cli_dead_letters, &cli_catalog,     &cli_topics,
+    &cli_serve,   &cli_check,  &cli_sync,         &cli_unsubscribe, &cli_catch_up, &cli_send,
+    &cli_status,  &cli_events, &cli_dead_letters, &cli_replay,      &cli_catalog,  &cli_topics,
     &cli_journal, &cli_keys,   &cli_asyncapi,     &cli_version};
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };

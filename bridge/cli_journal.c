@@ -137,10 +137,12 @@ static int verify(const struct request *request, const char *path)
         fail(request, &err);
         return EX_CONFIG;
     }
-    if (report.is_sound)
+    if (report.is_sound && request->is_quick)
+        printf("sound: %" PRIu64 " bytes\n", report.bytes);
+    else if (report.is_sound)
         printf("sound: %" PRIu64 " bytes, %" PRIu64 " events, %" PRIu64 " parked records, %" PRIu64
                " dead letters, %" PRIu64 " batches of marks\n",
-               report.bytes, report.entries[STORE_EVENTS], report.entries[STORE_PARKED],
+               report.bytes, report.events, report.entries[STORE_PARKED],
                report.entries[STORE_DEAD], report.entries[STORE_MARKS]);
     else
         printf("damaged: %s (%" PRIu64 " problem%s)\n", report.first_problem, report.problems,
@@ -294,8 +296,8 @@ const struct command cli_journal = {
     "       close-bridge journal [-c FILE] drop-publisher NAME\n"
     "\n"
     "stats says what the journal holds and how far each publisher is.\n"
-    "verify reads the whole file and says whether it is sound; with --quick it leaves out the\n"
-    "bodies of events. A bridge that was not stopped in order does that at its next start.\n"
+    "verify reads the whole file and says whether it is sound; with --quick it leaves out events\n"
+    "and letters. A bridge that was not stopped in order does that at its next start.\n"
     "salvage builds a new file of all that is sound: events, cursors, parked records, dead\n"
     "letters, marks of what was received. The old file is kept beside it. A bridge that finds\n"
     "its journal damaged does that by itself.\n"

@@ -85,6 +85,7 @@ struct close_api *close_api_new(const struct close_api_options *options, struct 
     own->answer_timeout_ms = or_default(own->answer_timeout_ms, ANSWER_TIMEOUT_MS);
     own->call_timeout_ms = or_default(own->call_timeout_ms, CALL_TIMEOUT_MS);
     own->first_pause_ms = or_default(own->first_pause_ms, FIRST_PAUSE_MS);
+    own->max_attempts = own->max_attempts ? own->max_attempts : MAX_ATTEMPTS;
     own->max_body = own->max_body ? own->max_body : MAX_BODY;
     api->multi = curl_multi_init();
     api->easy = curl_easy_init();
@@ -346,14 +347,18 @@ static bool is_sent_twice_safely(const struct call *call)
            call->code == CURLE_COULDNT_RESOLVE_PROXY;
 }
 
+static bool is_too_large(const struct call *call)
+{
+    return call->is_too_large || call->code == CURLE_FILESIZE_EXCEEDED;
+}
+
 static bool may_succeed_later(const struct call *call)
 {
     if (call->code == CURLE_OK)
         return call->answer->status == 429 || call->answer->status >= 500;
     return call->code != CURLE_PEER_FAILED_VERIFICATION && call->code != CURLE_SSL_CERTPROBLEM &&
            call->code != CURLE_UNSUPPORTED_PROTOCOL && call->code != CURLE_URL_MALFORMAT &&
-           call->code != CURLE_OUT_OF_MEMORY && !call->is_too_large &&
-           call->code != CURLE_FILESIZE_EXCEEDED;
+           call->code != CURLE_OUT_OF_MEMORY && !is_too_large(call);
 }
 
 /* Between half of it and the whole: clients that failed together do not come back together. */
@@ -399,7 +404,7 @@ static void attempt_until_it_succeeds(struct call *call, const char *url,
     for (;;) {
         attempt(call, url, request_headers);
         if (!may_succeed_later(call) || !is_sent_twice_safely(call) ||
-            call->attempts == MAX_ATTEMPTS ||
+            call->attempts == call->api->options.max_attempts ||
             !wait_until(call, clock_monotonic_ms(call->api->options.clock) + pause_after(call)))
             return;
     }
@@ -412,7 +417,7 @@ static int no_answer(const struct call *call, struct error *err)
     const char *detail = call->detail[0] ? call->detail : curl_easy_strerror(call->code);
     const char *url = call->access->url;
 
-    if (call->is_too_large || call->code == CURLE_FILESIZE_EXCEEDED)
+    if (is_too_large(call))
         return error_set(err, ERROR_CONFIG,
                          "the answer of %s is larger than %zu bytes, which Close's is not: check "
                          "api_url",
@@ -491,6 +496,7 @@ int close_api_ask(struct close_api *api, struct close_access *access,
         rc = error_set(err, ERROR_FATAL, "the client for Close's API: out of memory");
     } else if (wait_until(&call, access->not_before_ms)) {
         attempt_until_it_succeeds(&call, url.data, headers);
+        out_answer->is_too_large = is_too_large(&call);
         rc = finish(&call, err);
         curl_easy_reset(api->easy); /* it holds the credentials, and borrows what is freed here */
     } else {

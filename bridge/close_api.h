@@ -34,6 +34,7 @@ struct close_api_options {
     int64_t answer_timeout_ms;  /* of one attempt [30 s] */
     int64_t call_timeout_ms;    /* of all attempts and the pauses between them [90 s] */
     int64_t first_pause_ms;     /* doubled with each attempt [1 s] */
+    int max_attempts;           /* [5] */
     size_t max_body;            /* of an answer [32 MiB] */
 };
 
@@ -56,7 +57,8 @@ struct close_request {
 /* JSON_PADDING readable bytes follow the body. It may hold a signature key: the release wipes it.
  */
 struct close_answer {
-    int status; /* 0: none came */
+    int status;        /* 0: none came */
+    bool is_too_large; /* none came because it is larger than max_body */
     struct buf body;
 };
 

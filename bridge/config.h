@@ -43,6 +43,14 @@ struct config_tls {
     int line;
 };
 
+/* How the account is caught up with Close's Event Log. */
+struct config_catch_up {
+    int64_t interval_ms; /* between two runs; 0: only when somebody asks */
+    int64_t overlap_ms;  /* read again, before the point that the last run reached */
+    int64_t settle_ms;   /* younger events may still change: they are left to the next run */
+    int64_t max_age_ms;  /* a run goes back no further */
+};
+
 struct config_account {
     char *name;
     int line;
@@ -57,6 +65,7 @@ struct config_account {
     int64_t sync_interval_ms;
     bool verify_ssl;
     enum on_stop on_stop;
+    struct config_catch_up catch_up;
 };
 
 /* What every publisher has, whatever its broker. */

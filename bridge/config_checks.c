@@ -98,6 +98,33 @@ static void check_replay_windows(struct config_loader *loader)
     }
 }
 
+/* What a run reads twice has to be known as such. */
+static void check_catch_up(struct config_loader *loader)
+{
+    const struct config *config = loader->config;
+    char shown[CONFIG_SHOWN_SIZE];
+
+    for (size_t i = 0; i < config->account_count; i++) {
+        const struct config_account *account = &config->accounts[i];
+        const struct config_catch_up *catch_up = &account->catch_up;
+        int64_t span_ms = catch_up->interval_ms + catch_up->overlap_ms + catch_up->settle_ms;
+
+        if (catch_up->interval_ms == 0 || (!account->api_key && !account->oauth_token))
+            continue;
+        config_value_show_duration(config->journal.dedupe_window_ms, shown);
+        if (span_ms >= config->journal.dedupe_window_ms)
+            config_report_mistake(loader->report, item(loader, "accounts", i), "catch_up",
+                                  "interval, overlap and settle together must be below "
+                                  "journal.dedupe_window (%s), else events would be published "
+                                  "twice",
+                                  shown);
+        else if (span_ms > catch_up->max_age_ms)
+            config_report_mistake(loader->report, item(loader, "accounts", i), "catch_up",
+                                  "max_age must not be below interval, overlap and settle "
+                                  "together, else events would be left out");
+    }
+}
+
 /* ---- topic map ---- */
 
 static bool same_selector(const struct config_entry *a, const struct config_entry *b)
@@ -306,6 +333,7 @@ void config_check(struct config_loader *loader)
     check_listeners(loader);
     check_token(loader);
     check_replay_windows(loader);
+    check_catch_up(loader);
     check_entries(loader);
     check_publishers(loader);
     check_dead_letters(loader);

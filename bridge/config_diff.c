@@ -163,7 +163,8 @@ bool config_same_accounts(const void *before, const void *after)
     for (size_t i = 0; i < a->account_count; i++) {
         const struct config_account *other = find_account(b, a->accounts[i].name);
 
-        if (!other || !same_rows("accounts[].", &a->accounts[i], other))
+        if (!other || !same_rows("accounts[].", &a->accounts[i], other) ||
+            !same_rows("accounts[].catch_up.", &a->accounts[i], other))
             return false;
     }
     return true;

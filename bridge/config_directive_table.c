@@ -118,6 +118,18 @@ const struct directive config_directives[] = {
      .help =
          "What becomes of the subscription when the bridge stops: events wait at Close for 72 h "
          "(keep), or none are sent any more (unsubscribe)."},
+    {"accounts[].catch_up.interval", DIRECTIVE_DURATION, ACCOUNT_AT(catch_up.interval_ms),
+     .default_value = "15m", .min = SECOND, .max = 7 * DAY, .zero_is_off = true,
+     .help = "How often Close's Event Log is read for what no webhook brought; 0 is off."},
+    {"accounts[].catch_up.overlap", DIRECTIVE_DURATION, ACCOUNT_AT(catch_up.overlap_ms),
+     .default_value = "5m", .min = 5 * MINUTE, .max = DAY,
+     .help = "How much of what was read before is read again."},
+    {"accounts[].catch_up.settle", DIRECTIVE_DURATION, ACCOUNT_AT(catch_up.settle_ms),
+     .default_value = "10m", .max = DAY,
+     .help = "Younger events are left to the next run: Close may still change them."},
+    {"accounts[].catch_up.max_age", DIRECTIVE_DURATION, ACCOUNT_AT(catch_up.max_age_ms),
+     .default_value = "30d", .min = HOUR, .max = 30 * DAY,
+     .help = "How far back a run goes after a long absence; Close keeps 30 days."},
 
     {"publishers.kafka.overflow", DIRECTIVE_CHOICE, AT(kafka.overflow), .default_value = "refuse",
      .choices = overflow_names, .help = "When the journal is full because of this publisher."},

@@ -277,6 +277,8 @@ void journal_numbers(struct journal *journal, struct journal_numbers *out_number
         .can_accept = trouble == NULL,
         .trouble = trouble,
         .conflicts = atomic_load(&journal->conflicts),
+        .respelled = atomic_load(&journal->respelled),
+        .trusted = atomic_load(&journal->trusted),
         .damaged = atomic_load(&journal->damaged),
     };
 }

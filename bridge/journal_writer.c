@@ -256,7 +256,7 @@ static const char *admit(struct journal *journal, struct batch *batch, struct de
 }
 
 static void decide_new(struct journal *journal, struct batch *batch, size_t i,
-                       const struct dedupe_mark *mark, const char *trouble)
+                       struct dedupe_mark *mark, const char *trouble)
 {
     struct delivery *delivery = batch->deliveries[i];
 
@@ -267,6 +267,8 @@ static void decide_new(struct journal *journal, struct batch *batch, size_t i,
         return;
     }
     batch->depends[i] = true;
+    if (delivery->outcome == DELIVERY_ACCEPTED)
+        mark->place = (uint32_t)(journal->durable.state.next_seq + batch->event_count - 1);
     batch->marks[batch->mark_count++] = *mark;
     dedupe_add(journal->dedupe, mark);
 }
@@ -284,6 +286,8 @@ static void decide(struct journal *journal, struct batch *batch, size_t i, uint3
     memcpy(mark.identity, event->identity, sizeof(mark.identity));
     mark.content = event->content;
     verdict = dedupe_find(journal->dedupe, &mark);
+    if (verdict == DEDUPE_CONFLICT)
+        verdict = conflict_look_closer(journal, batch, event, &mark);
     batch->depends[i] = verdict == DEDUPE_PENDING;
     if (verdict == DEDUPE_SEEN || verdict == DEDUPE_PENDING) {
         delivery->outcome = DELIVERY_DUPLICATE;

@@ -1,32 +1,23 @@
 #include "bridge/key_store_format.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
-#include <xxhash.h>
 
 #include "bridge/base/alloc.h"
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
+#include "bridge/checked_json.h"
 #include "bridge/stored_account.h"
 #include "schemas/json_compare.h"
-#include "schemas/json_reader.h"
 #include "schemas/json_scan.h"
 
 enum {
-    VERSION = 1,
-    CHECK_SIZE = 16, /* hex digits */
     MAX_RECORDS = 10000,
     MAX_KEYS = 64,
 };
-
-static void checksum(struct text records, char out[CHECK_SIZE + 1])
-{
-    snprintf(out, CHECK_SIZE + 1, "%016" PRIx64, (uint64_t)XXH3_64bits(records.data, records.size));
-}
 
 /* ---- writing ---- */
 
@@ -70,7 +61,6 @@ static void append_record(struct buf *out, const struct stored_account *record)
 
 void key_store_format(const struct stored_account *records, size_t count, struct buf *out)
 {
-    char check[CHECK_SIZE + 1];
     struct buf list = {0};
 
     buf_reserve(&list, 64 * 1024); /* growing would leave copies of keys behind */
@@ -81,11 +71,7 @@ void key_store_format(const struct stored_account *records, size_t count, struct
         append_record(&list, &records[i]);
     }
     buf_append_char(&list, ']');
-    checksum(buf_text(&list), check);
-    buf_reserve(out, list.size + 256);
-    buf_printf(out, "{\"version\":%d,\"check\":\"%s\",\n\"accounts\":", VERSION, check);
-    buf_append_text(out, buf_text(&list));
-    buf_append_string(out, "}\n");
+    checked_json_append(buf_text(&list), out);
     out->failed = out->failed || list.failed;
     if (list.data)
         OPENSSL_cleanse(list.data, list.capacity);
@@ -183,40 +169,12 @@ static int read_records(struct text list, struct stored_account **out_records, s
     return error_set(err, ERROR_INPUT, "it is damaged: a record cannot be read");
 }
 
-static int check_content(struct text content, struct error *err)
-{
-    struct text document = json_document(content);
-    struct text check = member(document, "check");
-    struct text records = member(document, "accounts");
-    char expected[CHECK_SIZE + 1];
-    uint64_t version;
-
-    if (!text_to_u64(member(document, "version"), &version))
-        return error_set(err, ERROR_INPUT, "it is damaged: it has no version");
-    if (version > VERSION)
-        return error_set(err, ERROR_CONFIG,
-                         "a later version of close-bridge wrote it: run that one");
-    if (!json_is_string(check) || !records.data)
-        return error_set(err, ERROR_INPUT, "it is damaged: a part is missing");
-    checksum(records, expected);
-    if (!text_equal_string(json_string_inside(check), expected))
-        return error_set(err, ERROR_INPUT, "it is damaged: its checksum is wrong");
-    return 0;
-}
-
 int key_store_parse(struct text content, struct stored_account **out_records, size_t *out_count,
                     struct error *err)
 {
-    struct json_reader *reader = json_reader_new();
-    enum json_verdict verdict =
-        reader ? json_reader_check(reader, content.data, content.size) : JSON_NO_MEMORY;
+    struct text list;
 
-    json_reader_free(reader);
-    if (verdict == JSON_NO_MEMORY)
-        return error_set(err, ERROR_FATAL, "out of memory");
-    if (verdict != JSON_VALID)
-        return error_set(err, ERROR_INPUT, "it is damaged: it is not JSON");
-    if (check_content(content, err) < 0)
-        return -1;
-    return read_records(member(json_document(content), "accounts"), out_records, out_count, err);
+    return checked_json_read(content, &list, err) < 0
+               ? -1
+               : read_records(list, out_records, out_count, err);
 }

@@ -11,6 +11,7 @@
 #include "bridge/base/log.h"
 #include "bridge/base/mailbox.h"
 #include "bridge/base/thread.h"
+#include "bridge/catch_up.h"
 #include "bridge/config.h"
 #include "bridge/config_diff.h"
 #include "bridge/control.h"
@@ -157,7 +158,8 @@ static int tell_routes(const struct reload_parts *parts, const struct config *co
                        struct error *err)
 {
     if (dispatcher_reconfigure(parts->dispatcher, config, err) < 0 ||
-        webhook_reconfigure(parts->webhook, config, err) < 0)
+        webhook_reconfigure(parts->webhook, config, err) < 0 ||
+        catch_up_reconfigure(parts->catch_up, config, err) < 0)
         return -1;
     return subscriptions_reconfigure(parts->subscriptions, config, err);
 }

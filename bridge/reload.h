@@ -13,6 +13,7 @@
 #ifndef BRIDGE_RELOAD_H
 #define BRIDGE_RELOAD_H
 
+struct catch_up;
 struct clock;
 struct config;
 struct control;
@@ -37,6 +38,7 @@ struct reload_parts {
     struct http_server *control_server;
     struct topic_keeper *topics;
     struct subscriptions *subscriptions;
+    struct catch_up *catch_up;
 };
 
 /* `config` is in force: a reference of its own is taken. Borrows the rest. Returns owned

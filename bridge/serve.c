@@ -14,6 +14,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/catch_up.h"
 #include "bridge/config.h"
 #include "bridge/control.h"
 #include "bridge/control_journal.h"
@@ -52,6 +53,7 @@ struct daemon {
     struct dispatcher *dispatcher;
     struct webhook *webhook;
     struct subscriptions *subscriptions;
+    struct catch_up *catch_up;
     struct http_server *webhook_server;
     struct control *control;
     struct control_journal *control_journal;
@@ -156,6 +158,14 @@ static void collect(void *context)
     metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_conflicts_total",
                            "Events with the id and date of another one, but other bytes.", ""),
                (int64_t)numbers.conflicts);
+    metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_respellings_total",
+                           "Duplicates, by webhook and from the Event Log, in two spellings.", ""),
+               (int64_t)numbers.respelled);
+    metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_trusted_duplicates_total",
+                           "Duplicates from the Event Log by id and date alone: the first copy is "
+                           "deleted.",
+                           ""),
+               (int64_t)numbers.trusted);
     metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "journal_damaged_records_total",
                            "Records of the journal that were passed over because they are damaged.",
                            ""),
@@ -315,6 +325,22 @@ static bool look_at_topics(void *context, struct buf *json)
     return false;
 }
 
+static void note_gap(void *context, const char *account, int64_t since_ms, int64_t until_ms)
+{
+    catch_up_note_gap(context, account, since_ms, until_ms);
+}
+
+static int open_catch_up(struct daemon *daemon, struct error *err)
+{
+    daemon->catch_up = catch_up_open(&(struct catch_up_options){.config = daemon->config,
+                                                                .clock = daemon->clock,
+                                                                .metrics = daemon->metrics,
+                                                                .journal = daemon->journal,
+                                                                .dispatcher = daemon->dispatcher},
+                                     err);
+    return daemon->catch_up ? 0 : -1;
+}
+
 static int open_subscriptions(struct daemon *daemon, struct error *err)
 {
     daemon->subscriptions =
@@ -324,7 +350,9 @@ static int open_subscriptions(struct daemon *daemon, struct error *err)
                                                            .use_keys = use_keys,
                                                            .use_keys_context = daemon->webhook,
                                                            .look_at_topics = look_at_topics,
-                                                           .topics_context = daemon->topics},
+                                                           .topics_context = daemon->topics,
+                                                           .note_gap = note_gap,
+                                                           .gap_context = daemon->catch_up},
                            err);
     return daemon->subscriptions ? 0 : -1;
 }
@@ -381,6 +409,7 @@ static int start_control(struct daemon *daemon, struct error *err)
     control_add(daemon->control,
                 &(struct control_route){"GET", "/control/refusals", get_refusals, daemon});
     subscriptions_add_routes(daemon->subscriptions, daemon->control);
+    catch_up_add_routes(daemon->catch_up, daemon->control);
     daemon->control_journal =
         control_journal_new(&(struct control_journal_options){.control = daemon->control,
                                                               .journal = daemon->journal,
@@ -451,8 +480,10 @@ static int start_listeners(struct daemon *daemon, struct error *err)
                                   .is_ready = is_ready,
                                   .ready_context = daemon},
         err);
-    if (!daemon->webhook || open_subscriptions(daemon, err) < 0 || start_control(daemon, err) < 0 ||
-        start_webhook_server(daemon, err) < 0)
+    if (!daemon->webhook || open_catch_up(daemon, err) < 0 || open_subscriptions(daemon, err) < 0 ||
+        start_control(daemon, err) < 0 || start_webhook_server(daemon, err) < 0)
+        return -1;
+    if (catch_up_start(daemon->catch_up, err) < 0)
         return -1;
     return subscriptions_start(daemon->subscriptions, err);
 }
@@ -467,7 +498,8 @@ static int start_reload(struct daemon *daemon, struct error *err)
                                                .control = daemon->control,
                                                .control_server = daemon->control_server,
                                                .topics = daemon->topics,
-                                               .subscriptions = daemon->subscriptions},
+                                               .subscriptions = daemon->subscriptions,
+                                               .catch_up = daemon->catch_up},
                         err);
 }
 
@@ -498,6 +530,7 @@ static void stop(struct daemon *daemon)
     reload_stop(daemon->reload);
     topic_keeper_stop(daemon->topics);
     subscriptions_stop(daemon->subscriptions);
+    catch_up_stop(daemon->catch_up);
     if (daemon->webhook)
         webhook_drain(daemon->webhook);
     if (daemon->webhook_server) {
@@ -516,6 +549,7 @@ static void stop(struct daemon *daemon)
     dispatcher_close(daemon->dispatcher); /* in broker mode it answers what still waits */
     http_server_free(daemon->webhook_server);
     subscriptions_free(daemon->subscriptions);
+    catch_up_free(daemon->catch_up);
     webhook_free(daemon->webhook);
     metrics_free(daemon->metrics);
     log_info("process.stopped",

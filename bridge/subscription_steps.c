@@ -39,8 +39,8 @@ static void note_gap(struct sync_run *run, const char *why, int64_t since_ms)
     log_warn("subscription.gap", log_str("account", run->account->name), log_str("because", why),
              log_i64("since", report->gap_since_ms / 1000),
              log_i64("until", report->gap_until_ms / 1000),
-             log_str("action", "events of this time (seconds since 1970) may be missing: catch up "
-                               "with Close's Event Log"));
+             log_str("action", "events of this time (seconds since 1970) may be missing; catch-up "
+                               "fetches them from Close's Event Log, unless it is off"));
 }
 
 /* ---- outcomes ---- */

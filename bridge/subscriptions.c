@@ -194,11 +194,16 @@ static void log_outcome(const struct sync_report *report)
 void subscriptions_note(struct subscriptions *subscriptions, struct account_state *state,
                         const struct sync_report *report)
 {
+    const struct subscriptions_options *options = &subscriptions->options;
+
     log_outcome(report);
+    if (report->gap_since_ms && options->note_gap)
+        options->note_gap(options->gap_context, state->name, report->gap_since_ms,
+                          report->gap_until_ms);
     state->has_synced = true;
     state->result = report->result;
     state->error = report->error;
-    state->synced_ms = clock_wall_ms(subscriptions->options.clock);
+    state->synced_ms = clock_wall_ms(options->clock);
     subscription_show_state(subscriptions, state);
 }
 

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "bridge/config.h"
 
@@ -37,6 +38,9 @@ struct subscriptions_options {
      * what it found, a JSON value (false: nothing was found out in time). */
     bool (*look_at_topics)(void *context, struct buf *json);
     void *topics_context;
+    /* May be NULL. Told of a time (since 1970) whose events Close may not have delivered. */
+    void (*note_gap)(void *context, const char *account, int64_t since_ms, int64_t until_ms);
+    void *gap_context;
 };
 
 /* Reads the keys file and hands its keys to the listener. Returns owned (subscriptions_free), NULL

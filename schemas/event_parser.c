@@ -311,23 +311,42 @@ static int check_required(const struct event *event, struct error *err)
     return 0;
 }
 
-/* Close's documents list custom_activity under activity, and its Event Log has been seen to leave
- * "activity." out. */
+/* What Close's Event Log once wrote for a type, under today's name: "note" is activity.note,
+ * "status_change.lead" is activity.lead_status_change. `out` has room for both. */
+static struct text todays_name(struct text type, char *out)
+{
+    static const char family[] = "activity.";
+    static const char group[] = "status_change.";
+    static const char kind[] = "_status_change";
+    bool is_change = text_starts_with(type, group);
+    size_t cut = is_change ? sizeof(group) - 1 : 0;
+    size_t size = sizeof(family) - 1;
+
+    memcpy(out, family, size);
+    memcpy(out + size, type.data + cut, type.size - cut);
+    size += type.size - cut;
+    if (is_change) {
+        memcpy(out + size, kind, sizeof(kind) - 1);
+        size += sizeof(kind) - 1;
+    }
+    return (struct text){out, size};
+}
+
+/* Close's documents list custom_activity under activity, and its Event Log has been seen with older
+ * names. */
 static int resolve_aliases(struct reading *reading)
 {
-    static const char prefix[] = "activity.";
     struct text type = event_text(reading->event, EVENT_OBJECT_TYPE);
     struct text action = event_text(reading->event, EVENT_ACTION);
-    char name[sizeof(prefix) - 1 + MAX_TYPE];
-    struct text resolved = {name, sizeof(prefix) - 1 + type.size};
-    bool is_bare;
+    char name[2 * MAX_TYPE];
+    struct text resolved;
+    bool is_older;
 
     if (!text_equal_string(type, "custom_activity") && !event_has(reading->event, EVENT_FROM_LOG))
         return 0;
-    memcpy(name, prefix, sizeof(prefix) - 1);
-    memcpy(name + sizeof(prefix) - 1, type.data, type.size);
-    is_bare = !catalog_find(type, action) && catalog_find(resolved, action);
-    if (!is_bare && !text_equal_string(type, "custom_activity"))
+    resolved = todays_name(type, name);
+    is_older = !catalog_find(type, action) && catalog_find(resolved, action);
+    if (!is_older && !text_equal_string(type, "custom_activity"))
         return 0;
     return add_field(reading, EVENT_OBJECT_TYPE, resolved);
 }

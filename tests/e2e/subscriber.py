@@ -13,7 +13,7 @@ class Subscriber:
         self.bridge = bridge
         self.close = close
         self.account = {"name": "main", "api_key": close.api_key, "api_url": close.url, "webhook_url": HOOK,
-                        "sync": "startup", **account}
+                        "sync": "startup", "catch_up": {"interval": 0}, **account}
         self.topic_map = [{"object_type": kind, "action": action, "kafka": {"topic": topic}} for kind, action in PAIRS]
         close.routes["https://hooks.example.com"] = lambda: f"http://{bridge.address}"
 

@@ -643,6 +643,9 @@ static void a_log_entry_has_its_documented_type(void **state)
         {"activity.note", "created", "activity.note"},
         {"lead", "created", "lead"},
         {"task.lead", "created", "task.lead"},
+        {"status_change.lead", "created", "activity.lead_status_change"},
+        {"status_change.opportunity", "created", "activity.opportunity_status_change"},
+        {"status_change.contact", "created", "status_change.contact"},
         {"note", "unheard_of", "note"},
         {"unheard_of", "created", "unheard_of"},
     };

@@ -1,0 +1,148 @@
+/*
+ * What a catch-up knows of one account: how far it has come, and what is still to be read.
+ *
+ * All times are Close's: milliseconds since 1970 by its clock, unless they are said to be
+ * monotonic. Plain data and pure functions; the catch-up's thread.
+ */
+#ifndef BRIDGE_CATCH_UP_ACCOUNT_H
+#define BRIDGE_CATCH_UP_ACCOUNT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bridge/base/error.h"
+#include "bridge/close_api.h"
+#include "bridge/event_log.h"
+
+struct config_account;
+struct event;
+struct metric;
+
+enum { CATCH_UP_NAME_SIZE = 129, CATCH_UP_TASKS_MAX = 16, CATCH_UP_FINISHED_MAX = 8 };
+
+enum catch_up_cause {
+    CATCH_UP_SCHEDULED,  /* from the point reached to now */
+    CATCH_UP_GAP,        /* Close may not have delivered it, and no scheduled run has covered it */
+    CATCH_UP_REQUESTED,  /* somebody asked for it */
+    CATCH_UP_INCOMPLETE, /* came without its data, which the key was not allowed to see */
+    CATCH_UP_CAUSE_COUNT
+};
+
+enum catch_up_result {
+    CATCH_UP_ACCEPTED,  /* new, and durable */
+    CATCH_UP_DUPLICATE, /* seen before, and durable */
+    CATCH_UP_IGNORED,   /* no entry of the topic map takes it, or the request does not ask for it */
+    CATCH_UP_MALFORMED, /* not an event: kept as a dead letter */
+    CATCH_UP_WITHHELD,  /* came without its data: left for later */
+    CATCH_UP_RESULT_COUNT
+};
+
+/* A stretch of time that is to be read, oldest first. */
+struct catch_up_task {
+    struct catch_up_task *next;
+    uint64_t id;
+    enum catch_up_cause cause;
+    int64_t since_ms;
+    int64_t until_ms;
+    int64_t reached_ms;                   /* all before it is durable */
+    char object_type[CATCH_UP_NAME_SIZE]; /* only these: exact, "prefix.*"; "" all */
+    char action[CATCH_UP_NAME_SIZE];      /* "": all */
+    bool is_dry_run;                      /* only counts; not stored */
+
+    /* Of this process. */
+    bool is_cancelled;
+    bool has_started;
+    int64_t begun_ms; /* since 1970, by this machine's clock; with has_started */
+    int64_t begun_monotonic_ms;
+    int64_t begun_at_ms;    /* reached_ms then */
+    int64_t finished_ms;    /* as begun_ms; 0: not yet */
+    int64_t retry_at_ms;    /* monotonic */
+    int64_t next_report_ms; /* monotonic: of the line in the log */
+    struct error error;     /* why it does not go on; kind ERROR_NONE: it does */
+    uint64_t read;
+    uint64_t counts[CATCH_UP_RESULT_COUNT];
+    uint64_t rate_limited; /* times that Close asked for a pause */
+};
+
+struct catch_up_account {
+    struct catch_up_account *next;
+    char *name;
+
+    /* Durable. */
+    bool has_point;
+    int64_t point_ms;            /* scheduled runs have read everything from ... */
+    int64_t covered_ms;          /* ... here to the point */
+    uint64_t next_id;            /* of a task */
+    struct catch_up_task *tasks; /* besides scheduled runs, oldest request first */
+
+    /* Of this process. */
+    const struct config_account *settings; /* NULL: the configuration has it no more */
+    struct close_access access;
+    int64_t seen_monotonic_ms; /* when this process first knew of it */
+    bool has_clock;            /* Close has answered */
+    int64_t skew_ms;           /* how far this machine's clock is ahead */
+    int64_t next_run_ms;       /* monotonic */
+    struct catch_up_task *run; /* the scheduled one under way */
+    struct catch_up_task *current;
+    struct log_reading *reading; /* of the current one */
+    unsigned expirations;        /* of the window's cursors, in a row */
+    int64_t step_ms;             /* how long the next window is */
+    int64_t retry_at_ms;         /* monotonic */
+    unsigned failures;           /* in a row */
+    struct error error;          /* the last; kind ERROR_NONE after a success */
+    int64_t logged_error_ms;     /* monotonic */
+    int64_t logged_limit_ms;     /* monotonic */
+    int64_t gap_since_ms;        /* a gap that waits for the point to be known; 0: none */
+    int64_t gap_until_ms;
+    struct catch_up_task *finished; /* the newest first */
+    struct metric *events[CATCH_UP_RESULT_COUNT];
+    struct metric *point;
+};
+
+/* Returns owned (catch_up_account_free). */
+struct catch_up_account *catch_up_account_new(const char *name);
+void catch_up_account_free(struct catch_up_account *account);
+
+const char *catch_up_cause_name(enum catch_up_cause cause);
+/* False: there is no such cause. */
+bool catch_up_cause_of(const char *name, enum catch_up_cause *out_cause);
+const char *catch_up_result_name(enum catch_up_result result);
+
+/* ---- tasks ---- */
+
+/* Copies the task, without what is of this process, behind the others and gives it an id. NULL:
+ * there are CATCH_UP_TASKS_MAX. */
+struct catch_up_task *catch_up_task_add(struct catch_up_account *account,
+                                        const struct catch_up_task *task);
+
+/* Takes it out of the list and keeps it among the finished ones, of which the oldest go. A
+ * scheduled run was in no list. */
+void catch_up_task_finish(struct catch_up_account *account, struct catch_up_task *task);
+
+/* Remembers events that came without their data, from the oldest to the newest: in one task. */
+void catch_up_task_withhold(struct catch_up_account *account, int64_t oldest_ms, int64_t newest_ms);
+
+/* Whether the request asks for an event of the pair. */
+bool catch_up_task_selects(const struct catch_up_task *task, const struct event *event);
+
+/* Milliseconds until it is done as fast as it went so far; -1: nobody knows. */
+int64_t catch_up_task_eta_ms(const struct catch_up_task *task, int64_t now_monotonic_ms);
+
+/* ---- windows ---- */
+
+/* The next one of the task: not longer than the account's step. */
+struct log_window catch_up_next_window(const struct catch_up_account *account,
+                                       const struct catch_up_task *task);
+
+/* The window held `count` events: the next is as long as it takes for a fair number. */
+void catch_up_fit_step(struct catch_up_account *account, struct log_window window, size_t count);
+
+/* The window, read down to `oldest_ms`, held too many. False: it cannot be shorter. */
+bool catch_up_shorten_step(struct catch_up_account *account, struct log_window window,
+                           int64_t oldest_ms);
+
+/* What a window may hold in memory; the shortest possible may hold more. */
+void catch_up_limits(struct log_window window, size_t *out_count, size_t *out_bytes);
+
+#endif

@@ -1,0 +1,333 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "bridge/base/alloc.h"
+#include "bridge/base/clock.h"
+#include "bridge/base/error.h"
+#include "bridge/base/log.h"
+#include "bridge/catch_up_internal.h"
+#include "bridge/config.h"
+#include "bridge/control.h"
+#include "bridge/control_query.h"
+
+#define DAY_MS (INT64_C(24) * 3600 * 1000)
+
+/* What Close keeps (CLOSE.md section 6). */
+enum { CLOSE_KEEPS_DAYS = 30 };
+
+/* ---- on the control listener's thread ---- */
+
+static void on_resumed(struct http_deferred *deferred)
+{
+    struct catch_up_request *request = (struct catch_up_request *)deferred;
+
+    if (deferred->request)
+        http_respond(
+            deferred->request,
+            &(struct http_response){.status = request->status, .body = buf_text(&request->answer)});
+    buf_release(&request->answer);
+}
+
+static void fail(struct catch_up_request *request, int status, const char *code,
+                 const char *message)
+{
+    request->status = status;
+    buf_clear(&request->answer);
+    buf_printf(&request->answer, "{\"error\":\"%s\",\"message\":", code);
+    buf_append_json_string(&request->answer, text_of(message));
+    buf_append_char(&request->answer, '}');
+}
+
+/* Copies what was read and puts the request off. */
+static void enqueue(struct catch_up *self, struct http_request *http,
+                    const struct catch_up_request *wanted)
+{
+    struct catch_up_request *request =
+        (struct catch_up_request *)http_defer(http, sizeof(*request), on_resumed);
+
+    request->kind = wanted->kind;
+    memcpy(request->account, wanted->account, sizeof(request->account));
+    request->task = wanted->task;
+    request->id = wanted->id;
+    pthread_mutex_lock(&self->lock);
+    if (self->is_closed) {
+        fail(request, 503, "stopping", "The bridge stops.");
+        http_resume(&request->deferred);
+    } else {
+        mailbox_push(&self->requests, &request->node);
+    }
+    pthread_mutex_unlock(&self->lock);
+}
+
+static bool read_times(struct http_request *http, int64_t now_ms, struct catch_up_task *task)
+{
+    task->since_ms = -1;
+    if (!control_query_since(http, "since", now_ms, &task->since_ms) ||
+        !control_query_since(http, "until", now_ms, &task->until_ms))
+        return false;
+    if (task->since_ms < 0)
+        http_respond_error(http, 400, "bad_parameter",
+                           "The parameter since is missing: where in time to begin, such as "
+                           "2026-01-31T12:00:00Z or 7d.");
+    else if (task->since_ms >= now_ms)
+        http_respond_error(http, 400, "bad_parameter", "The parameter since is in the future.");
+    else if (task->until_ms && task->until_ms <= task->since_ms)
+        http_respond_error(http, 400, "bad_parameter", "The parameter until is not after since.");
+    else
+        return true;
+    return false;
+}
+
+static void post(void *context, struct http_request *http)
+{
+    static const char *const names[] = {"since",  "until",   "account", "object_type",
+                                        "action", "dry_run", NULL};
+    struct catch_up *self = context;
+    struct catch_up_request wanted = {.kind = CATCH_UP_POST, .task = {.cause = CATCH_UP_REQUESTED}};
+    struct catch_up_task *task = &wanted.task;
+
+    if (control_query_only(http, names) &&
+        control_query_text(http, "account", wanted.account, sizeof(wanted.account)) &&
+        control_query_text(http, "object_type", task->object_type, sizeof(task->object_type)) &&
+        control_query_text(http, "action", task->action, sizeof(task->action)) &&
+        control_query_bool(http, "dry_run", &task->is_dry_run) &&
+        read_times(http, clock_wall_ms(self->options.clock), task))
+        enqueue(self, http, &wanted);
+}
+
+static void delete (void *context, struct http_request *http)
+{
+    static const char *const names[] = {"account", "id", NULL};
+    struct catch_up_request wanted = {.kind = CATCH_UP_DELETE};
+
+    if (control_query_only(http, names) &&
+        control_query_text(http, "account", wanted.account, sizeof(wanted.account)) &&
+        control_query_number(http, "id", 1, UINT64_MAX - 1, &wanted.id))
+        enqueue(context, http, &wanted);
+}
+
+static void get(void *context, struct http_request *http)
+{
+    struct catch_up *self = context;
+    struct buf json = {0};
+
+    pthread_mutex_lock(&self->lock);
+    buf_append_text(&json, buf_text(&self->shown));
+    pthread_mutex_unlock(&self->lock);
+    http_respond(http, &(struct http_response){.status = 200, .body = buf_text(&json)});
+    buf_release(&json);
+}
+
+/* In broker mode there is nothing that would know what was published. */
+static void refuse(void *context, struct http_request *http)
+{
+    (void)context;
+    http_respond_error(
+        http, 409, "no_journal",
+        "With acknowledge: broker the bridge keeps no events, so that it cannot tell "
+        "which of Close's Event Log it had.");
+}
+
+void catch_up_add_routes(struct catch_up *self, struct control *control)
+{
+    bool has_journal = self->options.journal != NULL;
+
+    control_add(control, &(struct control_route){"GET", "/control/catch-up",
+                                                 has_journal ? get : refuse, self});
+    control_add(control, &(struct control_route){"POST", "/control/catch-up",
+                                                 has_journal ? post : refuse, self});
+    control_add(control, &(struct control_route){"DELETE", "/control/catch-up",
+                                                 has_journal ? delete : refuse, self});
+}
+
+/* ---- on the catch-up's thread ---- */
+
+static bool is_asked_for(const struct catch_up_request *request,
+                         const struct catch_up_account *account)
+{
+    return account->settings &&
+           (!request->account[0] || strcmp(request->account, account->name) == 0);
+}
+
+static void append_comma(struct buf *json)
+{
+    if (json->size > 0 && json->data[json->size - 1] != '[')
+        buf_append_char(json, ',');
+}
+
+/* An answer's list of tasks is its beginning. */
+static void append_added(const struct catch_up *self, struct catch_up_request *request,
+                         const struct catch_up_account *account, const struct catch_up_task *task)
+{
+    append_comma(&request->answer);
+    buf_append_string(&request->answer, "{\"account\":");
+    buf_append_json_string(&request->answer, text_of(account->name));
+    buf_append_string(&request->answer, ",\"task\":");
+    catch_up_append_task(self, task, &request->answer);
+    buf_append_char(&request->answer, '}');
+}
+
+static void append_warning(struct buf *json, const char *warning)
+{
+    append_comma(json);
+    buf_append_json_string(json, text_of(warning));
+}
+
+/* Whether some record carries the time of its event, by which Kafka counts its retention. */
+static bool has_event_time(const struct config *config)
+{
+    for (size_t i = 0; i < config->entry_count; i++) {
+        if (config->entries[i].kafka.is_configured && config->entries[i].kafka.timestamp_is_event)
+            return true;
+    }
+    return false;
+}
+
+static void append_warnings(const struct catch_up *self, const struct catch_up_task *task,
+                            bool was_too_old, struct buf *json)
+{
+    const struct config *config = self->config;
+    int64_t age_ms = clock_wall_ms(self->options.clock) - task->since_ms;
+
+    if (was_too_old)
+        append_warning(json, "Close keeps 30 days: it begins there.");
+    if (age_ms > config->journal.dedupe_window_ms)
+        append_warning(json, "It begins before journal.dedupe_window: what was published before "
+                             "that is published again. object_type and action narrow it.");
+    if (has_event_time(config))
+        append_warning(json,
+                       "Entries with timestamp: event write records as old as their events: Kafka "
+                       "deletes at once what is older than retention.ms of their topics.");
+    if (age_ms > DAY_MS)
+        append_warning(json, "The Event Log holds what changed, not all that there is: records "
+                             "that nobody touched in this time do not appear. For a full copy, "
+                             "export them from Close's REST API.");
+}
+
+static void add_task(struct catch_up *self, struct catch_up_request *request,
+                     struct catch_up_account *account)
+{
+    struct catch_up_task *task = catch_up_task_add(account, &request->task);
+
+    if (task)
+        append_added(self, request, account, task);
+}
+
+/* Why there is nobody to read for. */
+static void fail_post(const struct catch_up *self, struct catch_up_request *request)
+{
+    const struct catch_up_account *account =
+        request->account[0] ? catch_up_find(self, request->account) : NULL;
+
+    if (request->account[0] && (!account || !account->settings))
+        fail(request, 404, "no_such_account", "There is no account of this name.");
+    else if (account && catch_up_can_read(account))
+        fail(request, 409, "too_many_tasks",
+             "Sixteen stretches of time wait to be read already: wait, or cancel some.");
+    else
+        fail(request, 409, "no_credentials",
+             account ? "The account has neither api_key nor oauth_token, which Close's Event Log "
+                       "needs."
+                     : "No account has api_key or oauth_token, which Close's Event Log needs.");
+}
+
+static void serve_post(struct catch_up *self, struct catch_up_request *request)
+{
+    int64_t oldest_ms = clock_wall_ms(self->options.clock) - CLOSE_KEEPS_DAYS * DAY_MS;
+    bool was_too_old = request->task.since_ms < oldest_ms;
+    size_t begin;
+
+    if (was_too_old)
+        request->task.since_ms = oldest_ms;
+    request->task.reached_ms = request->task.since_ms;
+    buf_append_string(&request->answer, "{\"tasks\":[");
+    begin = request->answer.size;
+    for (struct catch_up_account *account = self->accounts; account; account = account->next) {
+        if (is_asked_for(request, account) && catch_up_can_read(account))
+            add_task(self, request, account);
+    }
+    if (request->answer.size == begin) {
+        fail_post(self, request);
+        return;
+    }
+    buf_append_string(&request->answer, "],\"warnings\":[");
+    append_warnings(self, &request->task, was_too_old, &request->answer);
+    buf_append_string(&request->answer, "]}");
+    request->status = 202;
+    if (!request->task.is_dry_run)
+        catch_up_save(self);
+}
+
+static void serve_delete(struct catch_up *self, struct catch_up_request *request)
+{
+    size_t cancelled = 0;
+
+    for (struct catch_up_account *account = self->accounts; account; account = account->next) {
+        if (request->account[0] && strcmp(request->account, account->name) != 0)
+            continue;
+        for (struct catch_up_task *task = account->tasks; task; task = task->next) {
+            if (task->is_cancelled || (request->id && request->id != task->id))
+                continue;
+            task->is_cancelled = true;
+            cancelled++;
+        }
+    }
+    if (request->account[0] && !catch_up_find(self, request->account)) {
+        fail(request, 404, "no_such_account", "There is no account of this name.");
+        return;
+    }
+    if (cancelled > 0)
+        catch_up_save(self);
+    buf_printf(&request->answer, "{\"cancelled\":%zu}", cancelled);
+    request->status = 200;
+}
+
+static void serve_request(struct catch_up *self, struct catch_up_request *request)
+{
+    if (atomic_load(&self->is_stopping))
+        fail(request, 503, "stopping", "The bridge stops.");
+    else if (request->kind == CATCH_UP_POST)
+        serve_post(self, request);
+    else
+        serve_delete(self, request);
+    if (request->answer.failed)
+        fail(request, 503, "out_of_memory", "There is no memory for the answer.");
+    catch_up_show(self, true);
+    http_resume(&request->deferred);
+}
+
+static void take_gaps(struct catch_up *self)
+{
+    struct mailbox_node *node = mailbox_take(&self->gaps);
+
+    while (node) {
+        struct catch_up_gap *gap = container_of(node, struct catch_up_gap, node);
+        struct catch_up_account *account = catch_up_find(self, gap->account);
+
+        node = node->next;
+        if (account)
+            catch_up_take_gap(self, account, gap->since_ms, gap->until_ms);
+        free(gap);
+    }
+}
+
+void catch_up_serve(struct catch_up *self)
+{
+    struct mailbox_node *node = mailbox_take(&self->requests);
+
+    while (node) {
+        struct catch_up_request *request = container_of(node, struct catch_up_request, node);
+
+        node = node->next;
+        serve_request(self, request);
+    }
+    take_gaps(self);
+}
+
+void catch_up_close_requests(struct catch_up *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->is_closed = true;
+    pthread_mutex_unlock(&self->lock);
+    catch_up_serve(self);
+}

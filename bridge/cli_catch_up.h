@@ -1,0 +1,37 @@
+/*
+ * How the command catch-up shows how far the running bridge is.
+ *
+ * One thread.
+ */
+#ifndef BRIDGE_CLI_CATCH_UP_H
+#define BRIDGE_CLI_CATCH_UP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bridge/base/text.h"
+
+/* A task that this command asked for. */
+struct cli_task {
+    char account[65];
+    uint64_t id;
+    unsigned failing; /* looks in a row at which its account could not be read */
+    bool is_done;
+    bool has_failed; /* it does not go on by itself */
+};
+
+enum { CLI_TASK_PATIENCE = 60 }; /* looks, until a failing account counts as a failure */
+
+/* Prints GET /control/catch-up for people. */
+int cli_catch_up_print(const char *command, struct text answer);
+
+/* Finds the tasks in the answer and marks those that are done or failed, which it prints. -1: the
+ * answer is none. */
+int cli_catch_up_look(const char *command, struct text answer, struct cli_task *tasks,
+                      size_t count);
+
+/* Draws a bar over the last line of the terminal. */
+void cli_catch_up_draw(struct text answer, const struct cli_task *tasks, size_t count);
+
+#endif
