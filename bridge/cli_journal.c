@@ -2,6 +2,7 @@
  * journal: what the journal of a bridge that does not run holds, whether its file is sound, making
  * a new one of what is, and forgetting a publisher that was removed.
  */
+#include <assert.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -34,9 +35,9 @@ struct request {
 static int fail(const struct request *request, const struct error *err)
 {
     fprintf(stderr, "%s%s\n", request->is_child ? "" : "close-bridge journal: ", err->message);
-    return err->kind == ERROR_CONFIG  ? EX_UNAVAILABLE
-           : err->kind == ERROR_INPUT ? EX_DATAERR
-                                      : EX_IOERR;
+    return err->kind == ERROR_CONFIG || err->kind == ERROR_IN_USE ? EX_UNAVAILABLE
+           : err->kind == ERROR_INPUT                             ? EX_DATAERR
+                                                                  : EX_IOERR;
 }
 
 static int no_journal(const char *path)
@@ -280,6 +281,7 @@ static int run(int argc, char **argv)
 
     if (rc >= 0)
         return rc;
+    assert(request.action); /* it was read */
     if (request.path && !is_of_file(&request))
         return cli_usage_error("journal", "--path goes with verify and salvage");
     log_configure(LOG_ERROR, LOG_LOGFMT);

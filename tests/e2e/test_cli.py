@@ -62,6 +62,16 @@ def test_a_file_that_is_not_there(bridge):
         assert "not-there.yaml" in done.stderr
 
 
+def test_check_and_serve_name_a_certificate_that_cannot_be_used(bridge, settings):
+    bridge.configure(listen={"tls": {"certificate": "not-there.pem", "key": "key.pem"}}, **settings)
+    line = next(number for number, text in enumerate(bridge.config_path.read_text().splitlines(), 1) if '"tls"' in text)
+    for command in ("check", "serve"):
+        done = bridge.run(command, "-c", bridge.config_path)
+        assert done.returncode == CONFIG
+        assert f"{bridge.config_path}:{line}: listen.tls: cannot use the certificate" in done.stderr
+        assert "not-there.pem" in done.stderr
+
+
 def test_check_does_not_print_secrets(bridge, settings):
     settings["control"] = {"token": "${SECRET_TOKEN}", "nonsense": 1}
     bridge.configure(**settings)

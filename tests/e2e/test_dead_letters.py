@@ -162,6 +162,7 @@ def test_a_body_that_is_no_event_can_be_shown_and_dropped_but_has_no_topic(bridg
     bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
     for body in (b'{"event": 1}', b"\xff\xfe"):
         assert bridge.post_signed(body).json["status"] == "dead_lettered"
+    assert bridge.metrics().value("events_dead_total", publisher="webhook", reason="not_an_event") == 2
     readable, binary = letters(bridge)
     assert (readable["publisher"], readable["reason"], readable["is_event"]) == ("webhook", "not_an_event", False)
     assert bridge.control(f"/control/dead-letters?id={readable['id']}").json["body"] == '{"event": 1}'
