@@ -240,6 +240,7 @@ def test_a_broker_that_goes_away_is_waited_for_and_a_replay_can_be_stopped(own_k
     subscriber.until(lambda messages: messages[-1].event_id == lead["id"], 30, "the live event")
     before = len(subscriber.messages)
     assert before - 4000 <= 257, "of what was stopped no more came than was on its way"
+    wait_until(lambda: bridge.metrics().value("publisher_lag_events", publisher="mqtt") == 0, 30, "it is settled")
     wait_until(lambda: start(bridge, "since=1h&publisher=mqtt").status == 202, 30, "another one can begin")
     wait_ended(bridge)
     assert [message.event_id for message in subscriber.wait(before + 2001)[before:]] == accepted + [lead["id"]]
