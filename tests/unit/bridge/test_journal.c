@@ -488,7 +488,7 @@ static void a_second_instance_is_refused_with_the_process_in_the_way(void **stat
 
     fixture_open(fixture);
     assert_null(journal_open(&fixture->options, &fixture->clock, &err));
-    assert_int_equal(err.kind, ERROR_CONFIG);
+    assert_int_equal(err.kind, ERROR_IN_USE);
     snprintf(expected, sizeof(expected), "journal %s: is in use by process %d", fixture->path,
              (int)getpid());
     assert_string_equal(err.message, expected);
