@@ -7,7 +7,7 @@
 #include "schemas/event.h"
 
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
-#define FIRST_STEP_MS (INT64_C(3600) * 1000)
+#define FIRST_STEP_MS (INT64_C(600) * 1000)
 
 enum {
     SECOND_MS = 1000,

@@ -195,11 +195,11 @@ def test_ten_kills_in_the_middle_lose_nothing_and_repeat_no_more_than_the_window
     away.start()
     wait_until(lambda: away.show()["point"], 30, "the first run was made")
     away.bridge.kill()
-    close_server.behaviour.clock_skew += 3 * HOUR
+    close_server.behaviour.clock_skew += 4 * HOUR
     make = numbered(close_server, 2000)
     events = []
     for number in range(2000):
-        date = close_server.ago(2 * HOUR - number)
+        date = close_server.ago(3 * HOUR - 5 * number)
         events.append({**make(), "date_created": date, "date_updated": date})
         close_server.log.record(events[-1])
     kills = 0

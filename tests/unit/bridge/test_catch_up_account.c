@@ -23,6 +23,7 @@ static int set_up(void **state)
 {
     (void)state;
     account = catch_up_account_new("main");
+    account->step_ms = HOUR_MS;
     return 0;
 }
 
