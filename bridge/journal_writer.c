@@ -260,7 +260,10 @@ static void decide_new(struct journal *journal, struct batch *batch, size_t i,
                        struct dedupe_mark *mark, const char *trouble)
 {
     struct delivery *delivery = batch->deliveries[i];
+    const struct delivery *after = delivery->after;
 
+    if (!trouble && after && after->outcome == DELIVERY_UNAVAILABLE)
+        trouble = after->reason;
     if (!trouble)
         trouble = admit(journal, batch, delivery);
     if (trouble) {
@@ -292,7 +295,8 @@ static void decide(struct journal *journal, struct batch *batch, size_t i, uint3
     batch->depends[i] = verdict == DEDUPE_PENDING;
     if (verdict == DEDUPE_SEEN || verdict == DEDUPE_PENDING) {
         delivery->outcome = DELIVERY_DUPLICATE;
-        duplicates_add(journal->duplicates, mark.identity);
+        if (!event_has(event, EVENT_FROM_LOG)) /* which is read again and again */
+            duplicates_add(journal->duplicates, mark.identity);
         return;
     }
     decide_new(journal, batch, i, &mark, trouble);
