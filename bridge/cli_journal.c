@@ -286,7 +286,7 @@ static int work_with_config(const struct request *request)
 
 static int run(int argc, char **argv)
 {
-    struct request request = {.config_path = NULL};
+    struct request request = {.action = ""};
     int rc = read_request(argc, argv, &request);
 
     if (rc >= 0)
