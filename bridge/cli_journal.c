@@ -35,9 +35,19 @@ struct request {
 static int fail(const struct request *request, const struct error *err)
 {
     fprintf(stderr, "%s%s\n", request->is_child ? "" : "close-bridge journal: ", err->message);
-    return err->kind == ERROR_CONFIG || err->kind == ERROR_IN_USE ? EX_UNAVAILABLE
-           : err->kind == ERROR_INPUT                             ? EX_DATAERR
-                                                                  : EX_IOERR;
+    switch (err->kind) {
+    case ERROR_CONFIG: /* a bridge that starts must tell it from a folder in use */
+        return request->is_child ? EX_CONFIG : EX_UNAVAILABLE;
+    case ERROR_IN_USE:
+        return EX_UNAVAILABLE;
+    case ERROR_INPUT:
+        return EX_DATAERR;
+    case ERROR_NONE:
+    case ERROR_TRANSIENT:
+    case ERROR_FATAL:
+        break;
+    }
+    return EX_IOERR;
 }
 
 static int no_journal(const char *path)

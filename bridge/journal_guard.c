@@ -95,6 +95,14 @@ static int give_up(const char *path, const char *why, struct error *err)
     return 0;
 }
 
+/* Of an exit code of `journal --child`. */
+static enum error_kind kind_of(int exit_code)
+{
+    return exit_code == EX_CONFIG        ? ERROR_CONFIG
+           : exit_code == EX_UNAVAILABLE ? ERROR_IN_USE
+                                         : ERROR_TRANSIENT;
+}
+
 static int salvage(const char *path, uint64_t size, struct error *err)
 {
     struct child_result result;
@@ -110,8 +118,7 @@ static int salvage(const char *path, uint64_t size, struct error *err)
     else if (result.exit_code < 0)
         rc = give_up(path, why, err);
     else
-        rc = error_set(err, result.exit_code == EX_CONFIG ? ERROR_CONFIG : ERROR_TRANSIENT, "%s",
-                       why);
+        rc = error_set(err, kind_of(result.exit_code), "%s", why);
     buf_release(&result.output);
     return rc;
 }
@@ -163,7 +170,7 @@ static enum guard_result verify(const char *path, uint64_t size, struct error *e
         return GUARD_SOUND;
     }
     if (exit_code >= 0 && exit_code != EX_DATAERR) {
-        error_set(err, ERROR_CONFIG, "%s", why);
+        error_set(err, kind_of(exit_code), "%s", why);
         return GUARD_FAILED;
     }
     log_error("journal.damaged", log_str("path", path), log_str("error", why),
