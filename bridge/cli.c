@@ -14,9 +14,9 @@
 #include "bridge/config.h"
 
 static const struct command *const commands[] = {
-    &cli_serve,  &cli_check,   &cli_sync,   &cli_unsubscribe,  &cli_catch_up,
-    &cli_send,   &cli_status,  &cli_events, &cli_dead_letters, &cli_catalog,
-    &cli_topics, &cli_journal, &cli_keys,   &cli_asyncapi,     &cli_version};
+    &cli_serve,   &cli_check,  &cli_sync,         &cli_unsubscribe, &cli_catch_up, &cli_send,
+    &cli_status,  &cli_events, &cli_dead_letters, &cli_replay,      &cli_catalog,  &cli_topics,
+    &cli_journal, &cli_keys,   &cli_asyncapi,     &cli_version};
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -122,7 +122,7 @@ static int unknown_command(const char *name)
     fprintf(stderr, "close-bridge: there is no command %s", name);
     if (nearest.name)
         fprintf(stderr, "; did you mean %s?", nearest.name);
-    fputs(" See close-bridge --help\n", stderr);
+    fputs("; see close-bridge --help\n", stderr);
     return EX_USAGE;
 }
 

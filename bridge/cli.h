@@ -54,6 +54,7 @@ extern const struct command cli_unsubscribe;
 extern const struct command cli_keys;
 extern const struct command cli_events;
 extern const struct command cli_dead_letters;
+extern const struct command cli_replay;
 extern const struct command cli_catch_up;
 extern const struct command cli_catalog;
 extern const struct command cli_journal;

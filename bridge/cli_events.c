@@ -15,10 +15,9 @@
 #include "bridge/cli_json.h"
 #include "bridge/cli_store.h"
 #include "bridge/config.h"
-#include "bridge/config_values.h"
 #include "bridge/event_search.h"
 #include "bridge/journal.h"
-#include "schemas/envelope.h"
+#include "bridge/moment.h"
 #include "schemas/json_scan.h"
 
 enum { PAGE = 20, PAGE_MAX = 200 };
@@ -195,16 +194,15 @@ static int search(const struct request *request, const struct config *config)
     return rc;
 }
 
-static bool read_since(struct request *request)
+/* -1: fine; else the exit code. */
+static int read_since(struct request *request)
 {
-    int64_t ago_ms;
+    struct error err;
 
-    if (!request->since || envelope_parse_date(text_of(request->since), &request->since_ms))
-        return true;
-    if (config_value_duration(text_of(request->since), &ago_ms, NULL) < 0)
-        return false;
-    request->since_ms = clock_wall_ms(&clock_system) - ago_ms;
-    return true;
+    if (!request->since || moment_parse(text_of(request->since), clock_wall_ms(&clock_system),
+                                        &request->since_ms, &err) == 0)
+        return -1;
+    return cli_usage_error("events", "--since %s %s", request->since, err.message);
 }
 
 /* -1: fine; else the exit code. */
@@ -238,10 +236,7 @@ static int read_request(int argc, char **argv, struct request *request)
     }
     if (optind < argc)
         return cli_extra_argument("events", argv[optind]);
-    if (!read_since(request))
-        return cli_usage_error("events", "--since is a date such as 2026-01-31T12:00:00Z or a "
-                                         "time ago such as 15m");
-    return -1;
+    return read_since(request);
 }
 
 static int run(int argc, char **argv)
@@ -269,7 +264,8 @@ const struct command cli_events = {
     "Finds events in the journal, the newest first (20, or N), and says of each when it came and\n"
     "what became of it at every publisher: pending, delivered (with topic, partition and offset\n"
     "for the latest ones), parked, dead, or none when the topic map sends it nowhere. WHEN is a\n"
-    "date or a time ago such as 15m. Asks the running bridge; when none runs, reads the journal.\n"
+    "date, or how long ago, such as 15m. Asks the running bridge; when none runs, reads the "
+    "journal.\n"
     "\n"
     "exit codes: 0, 64 usage, 65 the bridge refuses, 69 no answer, or the journal cannot be\n"
     "opened, 66 and 78 as for check.\n"

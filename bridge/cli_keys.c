@@ -88,7 +88,7 @@ int cli_keys_list(const struct config *config, const struct config_account *acco
     return out_lines->failed ? error_set(err, ERROR_FATAL, "out of memory") : 0;
 }
 
-static void wipe(struct buf *lines)
+void cli_keys_wipe(struct buf *lines)
 {
     if (lines->data)
         OPENSSL_cleanse(lines->data, lines->capacity);
@@ -158,7 +158,7 @@ int cli_keys_finish(int fd, const char *path, const struct config *config,
     close(fd);
     fresh_path(path, fresh);
     unlink(fresh); /* unless it was put in place */
-    wipe(&lines);
+    cli_keys_wipe(&lines);
     return rc;
 }
 
@@ -184,7 +184,7 @@ static int export_keys(const struct config *config, const char *name)
     } else {
         fputs(lines.data, stdout);
     }
-    wipe(&lines);
+    cli_keys_wipe(&lines);
     return rc;
 }
 

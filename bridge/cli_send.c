@@ -12,12 +12,13 @@
 #include <time.h>
 
 #include <curl/curl.h>
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
-#include "bridge/base/suggest.h"
 #include "bridge/cli.h"
+#include "bridge/cli_sync.h"
 #include "bridge/cli_tls.h"
 #include "bridge/config.h"
 #include "bridge/signature.h"
@@ -39,10 +40,11 @@ static const char help[] =
     "usage: close-bridge send [-c FILE] [--account NAME] [--url URL] [--object-type TYPE]\n"
     "                         [--action ACTION] [--lead ID] [--event-id ID] [--body FILE|-]\n"
     "\n"
-    "Makes an event in Close's shape, signs it with the account's first signature key from the\n"
-    "configuration and posts it. The event is marked: its records carry closetest. Without --url "
-    "it goes\n"
-    "to listen.address. --body posts a file, or standard input, instead of an event made here.\n"
+    "Makes an event in Close's shape, signs it with the account's first signature key (of the\n"
+    "configuration, else of its subscription) and posts it. The event is marked: its records "
+    "carry\n"
+    "closetest. Without --url it goes to listen.address. --body posts a file, or standard input,\n"
+    "instead of an event made here.\n"
     "\n"
     "exit codes: 0 answered 2xx, 65 refused, 66 no such file, 69 no answer or 503, 77 refused "
     "because\n"
@@ -96,15 +98,6 @@ static int read_options(int argc, char **argv, struct send_options *options)
     if (optind < argc)
         return cli_extra_argument("send", argv[optind]);
     return EX_OK;
-}
-
-static const struct config_account *find_account(const struct config *config, const char *name)
-{
-    for (size_t i = 0; i < config->account_count; i++) {
-        if (!name || strcmp(config->accounts[i].name, name) == 0)
-            return &config->accounts[i];
-    }
-    return NULL;
 }
 
 /* An id as Close makes them: a prefix and base62. */
@@ -286,7 +279,8 @@ static int post(const char *url, const char *certificate, const struct buf *body
     return code == CURLE_OK ? exit_code(status) : EX_UNAVAILABLE;
 }
 
-static struct curl_slist *make_headers(const struct config_account *account, const struct buf *body)
+static struct curl_slist *make_headers(const unsigned char key[SIGNATURE_KEY_SIZE],
+                                       const struct buf *body)
 {
     struct curl_slist *headers = NULL;
     char timestamp[24];
@@ -294,8 +288,7 @@ static struct curl_slist *make_headers(const struct config_account *account, con
     char hash[65];
 
     snprintf(timestamp, sizeof(timestamp), "%" PRId64, (int64_t)time(NULL));
-    if (signature_sign(account->signature_keys[0], text_of(timestamp), buf_text(body), hash, NULL) <
-        0)
+    if (signature_sign(key, text_of(timestamp), buf_text(body), hash, NULL) < 0)
         return NULL;
     snprintf(line, sizeof(line), "close-sig-timestamp: %s", timestamp);
     headers = curl_slist_append(headers, line);
@@ -306,25 +299,31 @@ static struct curl_slist *make_headers(const struct config_account *account, con
     return curl_slist_append(headers, "Expect:");
 }
 
-/* The account to sign for; NULL when it was reported. */
-static const struct config_account *choose_account(const struct config *config, const char *name)
+/* The key to sign with: a configured one, else that of the subscription. False when none was
+ * found, which was reported. */
+static bool choose_key(const struct config *config, const struct config_account *account,
+                       unsigned char out_key[SIGNATURE_KEY_SIZE])
 {
-    struct suggestion nearest = {.word = text_of(name)};
-    const struct config_account *account = find_account(config, name);
+    struct error err = {0};
+    struct buf lines = {0};
+    bool has_key = false;
 
-    if (account && account->signature_key_count > 0)
-        return account;
-    assert(config->accounts); /* a configuration has at least one */
-    for (size_t i = 0; !account && i < config->account_count; i++)
-        suggestion_offer(&nearest, config->accounts[i].name);
-    if (account)
-        fprintf(stderr, "close-bridge send: account %s has no signature_keys to sign with\n",
+    if (account->signature_key_count > 0) {
+        memcpy(out_key, account->signature_keys[0], SIGNATURE_KEY_SIZE);
+        return true;
+    }
+    if (cli_keys_list(config, account, &lines, &err) < 0)
+        fprintf(stderr, "close-bridge send: %s\n", err.message);
+    else if (lines.size == 0)
+        fprintf(stderr,
+                "close-bridge send: account %s has no key to sign with: set signature_keys, or "
+                "subscribe with close-bridge sync\n",
                 account->name);
     else
-        fprintf(stderr, "close-bridge send: the configuration has no account %s%s%s%s\n", name,
-                nearest.name ? "; did you mean " : "", nearest.name ? nearest.name : "",
-                nearest.name ? "?" : "");
-    return NULL;
+        has_key = text_from_hex((struct text){lines.data, strcspn(lines.data, "\n")}, out_key,
+                                SIGNATURE_KEY_SIZE);
+    cli_keys_wipe(&lines);
+    return has_key;
 }
 
 static int make_or_read_body(struct buf *body, const struct send_options *options)
@@ -342,14 +341,35 @@ static int make_or_read_body(struct buf *body, const struct send_options *option
     return rc;
 }
 
-static int send_event(const struct config *config, const struct send_options *options)
+static int sign_and_post(const struct config *config, const struct send_options *options,
+                         const struct config_account *account, const struct buf *body)
 {
-    const struct config_account *account = choose_account(config, options->account);
+    unsigned char key[SIGNATURE_KEY_SIZE];
     struct curl_slist *headers;
-    struct buf body = {0};
     char url[512];
     int rc;
 
+    if (!choose_key(config, account, key))
+        return EX_CONFIG;
+    default_url(config, account->name, url, sizeof(url));
+    headers = make_headers(key, body);
+    OPENSSL_cleanse(key, sizeof(key));
+    rc = !headers       ? EX_SOFTWARE
+         : options->url ? post(options->url, NULL, body, headers)
+                        : post(url, config->listen.tls.certificate, body, headers);
+    curl_slist_free_all(headers);
+    return rc;
+}
+
+static int send_event(const struct config *config, const struct send_options *options)
+{
+    const struct config_account *account;
+    struct buf body = {0};
+    int rc;
+
+    assert(config->accounts); /* a configuration has at least one */
+    account = options->account ? cli_find_account("send", config, options->account)
+                               : &config->accounts[0];
     if (!account)
         return EX_CONFIG;
     if (!options->url && config->listen.port == 0) {
@@ -358,14 +378,8 @@ static int send_event(const struct config *config, const struct send_options *op
         return EX_USAGE;
     }
     rc = make_or_read_body(&body, options);
-    if (rc == EX_OK) {
-        default_url(config, account->name, url, sizeof(url));
-        headers = make_headers(account, &body);
-        rc = !headers       ? EX_SOFTWARE
-             : options->url ? post(options->url, NULL, &body, headers)
-                            : post(url, config->listen.tls.certificate, &body, headers);
-        curl_slist_free_all(headers);
-    }
+    if (rc == EX_OK)
+        rc = sign_and_post(config, options, account, &body);
     buf_release(&body);
     return rc;
 }

@@ -23,6 +23,9 @@ int cli_sync_print(const char *command, struct text answer);
 int cli_keys_list(const struct config *config, const struct config_account *account,
                   struct buf *out_lines, struct error *err);
 
+/* Releases the lines, wiped. */
+void cli_keys_wipe(struct buf *lines);
+
 /* Opens `path`.new beside the file that is to be replaced, mode 0600. Returns a file descriptor. */
 int cli_keys_begin(const char *path, struct error *err);
 

@@ -10,10 +10,10 @@
 
 enum { EXPIRE_STEP = 16384 };
 
-/* 28 bytes: `content` is kept as bytes so that the slot needs no padding. */
 struct slot {
     unsigned char identity[DEDUPE_IDENTITY_SIZE];
-    unsigned char content[8];
+    uint64_t content;
+    uint32_t place;
     uint32_t age_s;
 };
 
@@ -113,6 +113,14 @@ static bool is_expired(const struct dedupe *dedupe, uint32_t age_s, uint32_t now
     return now_s > age_s && now_s - age_s > dedupe->window_s;
 }
 
+/* True when the slot is one that counts for the mark. */
+static bool is_of(const struct dedupe *dedupe, const struct slot *slot,
+                  const struct dedupe_mark *mark)
+{
+    return memcmp(slot->identity, mark->identity, sizeof(slot->identity)) == 0 &&
+           !is_expired(dedupe, slot->age_s, mark->age_s);
+}
+
 enum dedupe_verdict dedupe_find(const struct dedupe *dedupe, const struct dedupe_mark *mark)
 {
     enum dedupe_verdict verdict = DEDUPE_NEW;
@@ -122,14 +130,28 @@ enum dedupe_verdict dedupe_find(const struct dedupe *dedupe, const struct dedupe
         uint32_t position = dedupe->index[i] - 1;
         const struct slot *slot = &dedupe->ring[position];
 
-        if (memcmp(slot->identity, mark->identity, sizeof(slot->identity)) != 0 ||
-            is_expired(dedupe, slot->age_s, mark->age_s))
+        if (!is_of(dedupe, slot, mark))
             continue;
-        if (memcmp(slot->content, &mark->content, sizeof(slot->content)) == 0)
+        if (slot->content == mark->content)
             return is_pending(dedupe, position) ? DEDUPE_PENDING : DEDUPE_SEEN;
         verdict = DEDUPE_CONFLICT;
     }
     return verdict;
+}
+
+size_t dedupe_places(const struct dedupe *dedupe, const struct dedupe_mark *mark,
+                     uint32_t *out_places, size_t max)
+{
+    uint32_t i = home_of(dedupe, mark->identity);
+    size_t count = 0;
+
+    for (; dedupe->index[i] && count < max; i = (i + 1) & dedupe->index_mask) {
+        const struct slot *slot = &dedupe->ring[dedupe->index[i] - 1];
+
+        if (is_of(dedupe, slot, mark))
+            out_places[count++] = slot->place;
+    }
+    return count;
 }
 
 void dedupe_add(struct dedupe *dedupe, const struct dedupe_mark *mark)
@@ -139,7 +161,8 @@ void dedupe_add(struct dedupe *dedupe, const struct dedupe_mark *mark)
     uint32_t i = home_of(dedupe, mark->identity);
 
     memcpy(slot->identity, mark->identity, sizeof(slot->identity));
-    memcpy(slot->content, &mark->content, sizeof(slot->content));
+    slot->content = mark->content;
+    slot->place = mark->place;
     slot->age_s = mark->age_s;
     while (dedupe->index[i])
         i = (i + 1) & dedupe->index_mask;

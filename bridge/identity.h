@@ -1,6 +1,7 @@
 /*
  * What makes two deliveries the same event: account, event id and date_updated, as a keyed 128-bit
- * hash, and beside it a hash of the event's bytes.
+ * hash, and beside it a hash of the event's bytes. A date is the same however it is spelled: with
+ * or without a zone, with fewer or more digits.
  *
  * A pure function: any thread.
  */

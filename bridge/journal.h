@@ -288,6 +288,10 @@ struct journal_numbers {
     bool can_accept;         /* false: full, disk full, or the store is in trouble */
     const char *trouble;     /* with !can_accept: a static sentence */
     uint64_t conflicts;      /* same id and date, other bytes: published and counted */
+    uint64_t respelled;      /* duplicates of which one came by webhook, one from the Event Log, and
+                                which only their spelling tells apart */
+    uint64_t trusted;        /* duplicates from the Event Log by id and date alone: the first copy
+                                was delivered and is deleted */
     uint64_t damaged;        /* records passed over */
 };
 

@@ -5,6 +5,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
+#include "bridge/journal_chunks.h"
 #include "bridge/journal_internal.h"
 #include "schemas/event.h"
 
@@ -14,7 +15,7 @@
  */
 
 enum {
-    RETENTION_STEP = 512, /* events deleted in one commit, or twice what it appends if more */
+    RETENTION_STEP = 256, /* chunks deleted in one commit, or twice what it appends if more */
     TRIM_STEP = 64,       /* batches of marks deleted in one commit */
     SPACE_PERCENT = 90,   /* delivered events give way above this part of max_size */
 };
@@ -154,22 +155,45 @@ static int apply_notes(struct journal *journal, MDB_txn *txn, struct batch *batc
 
 /* ---- events, opaque deliveries, marks ---- */
 
-static int append_event(struct journal *journal, MDB_txn *txn, struct event *event)
+static int append_chunk(struct journal *journal, MDB_txn *txn, struct event *const *events,
+                        size_t count, size_t bytes)
 {
-    uint64_t seq = journal->next.state.next_seq;
-    MDB_val key = number_val(&seq);
-    MDB_val value = {event->record->size, NULL};
-    int rc;
+    struct progress *next = &journal->next;
+    uint64_t first = next->state.next_seq;
+    uint64_t last = first + count - 1;
+    MDB_val key = number_val(&last);
+    MDB_val value = {bytes, NULL};
+    int rc = mdb_put(txn, journal->store.db[STORE_EVENTS], &key, &value, MDB_APPEND | MDB_RESERVE);
+    char *at = value.mv_data;
 
-    event_seal(event, seq, journal->next.state.age_s);
-    rc = mdb_put(txn, journal->store.db[STORE_EVENTS], &key, &value, MDB_APPEND | MDB_RESERVE);
     if (rc != 0)
         return rc;
-    memcpy(value.mv_data, event->record, event->record->size);
-    if (journal->next.head_seq == seq)
-        journal->next.head_age_s = journal->next.state.age_s;
-    journal->next.state.next_seq = seq + 1;
+    for (size_t i = 0; i < count; i++) {
+        event_seal(events[i], first + i, next->state.age_s);
+        memcpy(at, events[i]->record, events[i]->record->size);
+        at += events[i]->record->size;
+    }
+    if (next->head_seq == first) {
+        next->head_last = last;
+        next->head_age_s = next->state.age_s;
+    }
+    next->state.next_seq = last + 1;
     return 0;
+}
+
+static int append_events(struct journal *journal, MDB_txn *txn, const struct batch *batch)
+{
+    size_t done = 0;
+    int rc = 0;
+
+    while (done < batch->event_count && rc == 0) {
+        size_t bytes;
+        size_t count = chunk_fill(batch->events + done, batch->event_count - done, &bytes);
+
+        rc = append_chunk(journal, txn, batch->events + done, count, bytes);
+        done += count;
+    }
+    return rc;
 }
 
 /* Authentic, but not an event: straight to the dead letters. */
@@ -191,7 +215,6 @@ static int put_marks(struct journal *journal, MDB_txn *txn, const struct batch *
     uint64_t number = journal->next.state.next_batch;
     MDB_val key = number_val(&number);
     MDB_val value = {sizeof(struct marks_head) + batch->mark_count * MARK_SIZE, NULL};
-    char *at;
     int rc;
 
     if (batch->mark_count == 0)
@@ -199,11 +222,8 @@ static int put_marks(struct journal *journal, MDB_txn *txn, const struct batch *
     rc = mdb_put(txn, journal->store.db[STORE_MARKS], &key, &value, MDB_APPEND | MDB_RESERVE);
     if (rc != 0)
         return rc;
-    at = (char *)value.mv_data + sizeof(struct marks_head);
-    for (size_t i = 0; i < batch->mark_count; i++, at += MARK_SIZE) {
-        memcpy(at, batch->marks[i].identity, DEDUPE_IDENTITY_SIZE);
-        memcpy(at + DEDUPE_IDENTITY_SIZE, &batch->marks[i].content, 8);
-    }
+    for (uint32_t i = 0; i < batch->mark_count; i++)
+        marks_put(value.mv_data, i, &batch->marks[i]);
     marks_seal(value.mv_data, batch->marks[0].age_s, (uint32_t)batch->mark_count);
     journal->next.state.next_batch++;
     return 0;
@@ -211,10 +231,8 @@ static int put_marks(struct journal *journal, MDB_txn *txn, const struct batch *
 
 static int append_all(struct journal *journal, MDB_txn *txn, const struct batch *batch)
 {
-    int rc = 0;
+    int rc = append_events(journal, txn, batch);
 
-    for (size_t i = 0; i < batch->event_count && rc == 0; i++)
-        rc = append_event(journal, txn, batch->events[i]);
     for (size_t i = 0; i < batch->opaque_count && rc == 0; i++)
         rc = bury_opaque(journal, txn, batch->opaque[i]);
     return rc == 0 ? put_marks(journal, txn, batch) : rc;
@@ -222,25 +240,20 @@ static int append_all(struct journal *journal, MDB_txn *txn, const struct batch 
 
 /* ---- retention ---- */
 
-static uint32_t age_in_record(const MDB_val *value)
-{
-    struct event_record head;
-
-    if (value->mv_size < sizeof(head))
-        return 0; /* damaged: as old as can be */
-    memcpy(&head, value->mv_data, sizeof(head));
-    return head.magic == EVENT_MAGIC ? head.journal_age : 0;
-}
-
 static bool space_is_needed(const struct journal *journal)
 {
     return journal->is_disk_full ||
            journal->store.used / SPACE_PERCENT > journal->store.max_size / 100;
 }
 
-static bool may_delete(const struct journal *journal, uint64_t seq, uint32_t age_s, uint32_t now_s)
+/* Whether the oldest chunk may go. */
+static bool may_delete(const struct journal *journal, const struct progress *progress,
+                       uint32_t now_s)
 {
-    if (seq > cursors_minimum(journal) || seq >= journal->next.state.next_seq)
+    uint32_t age_s = progress->head_age_s;
+
+    if (progress->head_last > cursors_minimum(journal) ||
+        progress->head_last >= progress->state.next_seq)
         return false;
     return space_is_needed(journal) ||
            (now_s >= age_s && now_s - age_s >= atomic_load(&journal->retention_s));
@@ -248,8 +261,7 @@ static bool may_delete(const struct journal *journal, uint64_t seq, uint32_t age
 
 bool retention_is_due(struct journal *journal)
 {
-    return may_delete(journal, journal->durable.head_seq, journal->durable.head_age_s,
-                      journal_age_s(journal));
+    return may_delete(journal, &journal->durable, journal_age_s(journal));
 }
 
 /* Deletes from the head what is settled for everybody and old, or in the way. */
@@ -266,10 +278,8 @@ static int delete_delivered(struct journal *journal, MDB_txn *txn, size_t at_mos
     /* after a deletion the cursor stands on what came next, and MDB_NEXT gives just that */
     for (size_t i = 0; (rc = mdb_cursor_get(rows, &key, &value, i ? MDB_NEXT : MDB_FIRST)) == 0;
          i++) {
-        memcpy(&next->head_seq, key.mv_data, sizeof(next->head_seq));
-        next->head_age_s = age_in_record(&value);
-        if (i >= at_most ||
-            !may_delete(journal, next->head_seq, next->head_age_s, next->state.age_s))
+        progress_set_head(next, &key, &value);
+        if (i >= at_most || !may_delete(journal, next, next->state.age_s))
             break;
         rc = mdb_cursor_del(rows, 0);
         if (rc != 0)
@@ -279,7 +289,7 @@ static int delete_delivered(struct journal *journal, MDB_txn *txn, size_t at_mos
     }
     mdb_cursor_close(rows);
     if (rc == MDB_NOTFOUND) {
-        next->head_seq = next->state.next_seq;
+        progress_set_head(next, NULL, NULL);
         rc = 0;
     }
     return rc;
@@ -324,8 +334,7 @@ static int apply_retention(struct journal *journal, MDB_txn *txn, const struct b
 
     if (at_most < RETENTION_STEP)
         at_most = RETENTION_STEP;
-    if (may_delete(journal, journal->next.head_seq, journal->next.head_age_s,
-                   journal->next.state.age_s))
+    if (may_delete(journal, &journal->next, journal->next.state.age_s))
         rc = delete_delivered(journal, txn, at_most);
     return rc == 0 ? trim_marks(journal, txn) : rc;
 }

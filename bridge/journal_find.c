@@ -4,6 +4,7 @@
 #include <lmdb.h>
 
 #include "bridge/base/error.h"
+#include "bridge/journal_chunks.h"
 #include "bridge/journal_internal.h"
 #include "schemas/event.h"
 
@@ -15,18 +16,6 @@ struct search {
     uint64_t end;
 };
 
-/* False when the record is damaged: whoever reads it says so. */
-static bool received_at(const MDB_val *value, int64_t *out_ms)
-{
-    struct event *event = event_from_record(value->mv_data, value->mv_size, NULL);
-
-    if (!event)
-        return false;
-    *out_ms = event->record->received_ms;
-    event_unref(event);
-    return true;
-}
-
 static uint64_t number_in(const MDB_val *key, uint64_t none)
 {
     uint64_t number = none;
@@ -36,28 +25,47 @@ static uint64_t number_in(const MDB_val *key, uint64_t none)
     return number;
 }
 
+/* The first sound event of a chunk from number `from` on; false without one. Whoever reads the
+ * damaged ones says so. */
+static bool first_sound(const MDB_val *key, const MDB_val *value, uint64_t from,
+                        struct event_record *out_head)
+{
+    struct chunk_record records[CHUNK_RECORDS];
+    size_t count =
+        chunk_split((struct text){value->mv_data, value->mv_size}, number_in(key, 0), records);
+
+    for (size_t i = 0; i < count; i++) {
+        struct event *event =
+            records[i].seq < from
+                ? NULL
+                : event_from_record(records[i].bytes.data, records[i].bytes.size, NULL);
+
+        if (!event)
+            continue;
+        *out_head = *event->record;
+        event_unref(event);
+        return true;
+    }
+    return false;
+}
+
 /* Looks at the first sound event from the middle on: one half is left. */
 static int halve(struct search *search)
 {
     uint64_t middle = search->first + (search->end - search->first) / 2;
-    uint64_t seq = middle;
-    MDB_val key = {sizeof(seq), &seq};
+    uint64_t from = middle;
+    MDB_val key = {sizeof(from), &from};
     MDB_val value;
-    int64_t received_ms = 0;
-    bool is_sound = false;
+    struct event_record head = {.seq = search->end};
     int rc = mdb_cursor_get(search->rows, &key, &value, MDB_SET_RANGE);
 
-    while (rc == 0) {
-        seq = number_in(&key, search->end);
-        is_sound = seq < search->end && received_at(&value, &received_ms);
-        if (is_sound || seq >= search->end)
-            break;
+    while (rc == 0 && !first_sound(&key, &value, middle, &head) &&
+           number_in(&key, search->end) < search->end)
         rc = mdb_cursor_get(search->rows, &key, &value, MDB_NEXT);
-    }
     if (rc != 0 && rc != MDB_NOTFOUND)
         return rc;
-    if (is_sound && received_ms < search->received_ms)
-        search->first = seq + 1;
+    if (head.seq < search->end && head.received_ms < search->received_ms)
+        search->first = head.seq + 1;
     else
         search->end = middle;
     return 0;
@@ -72,7 +80,10 @@ static int find(const struct journal *journal, MDB_txn *txn, struct search *sear
     if (rc != 0)
         return rc;
     rc = mdb_cursor_get(search->rows, &key, &value, MDB_FIRST);
-    search->first = rc == 0 ? number_in(&key, search->end) : search->end;
+    search->first = search->end;
+    if (rc == 0)
+        search->first =
+            chunk_first((struct text){value.mv_data, value.mv_size}, number_in(&key, search->end));
     if (search->first > search->end)
         search->first = search->end;
     while (rc == 0 && search->first < search->end)

@@ -7,8 +7,10 @@
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
  *   journal_letters.c parked records and dead letters: writing them
  *   journal_letters_read.c  ... and reading them
+ *   journal_chunks.c  how events lie in the store
  *   journal_reader.c  reading events
  *   journal_find.c    finding events by time
+ *   journal_conflict.c  the same id and date with other bytes
  *   journal_search.c  what people look for: events, letters, duplicates
  *   journal_records.c what the stored values look like
  */
@@ -28,6 +30,8 @@
 #include "bridge/journal_records.h"
 #include "bridge/journal_store.h"
 
+struct MDB_val;
+
 enum {
     BATCH_DELIVERIES = 4096,
     BATCH_NOTES = 4096,
@@ -38,7 +42,8 @@ enum {
 struct progress {
     struct journal_state state;
     uint64_t head_seq;      /* oldest event kept; next_seq without any */
-    uint32_t head_age_s;    /* its age by the journal's clock, when it is known */
+    uint64_t head_last;     /* last event of its chunk, which is deleted as a whole */
+    uint32_t head_age_s;    /* its age by the journal's clock; 0 when it is damaged */
     uint64_t marks_trimmed; /* forgotten marks that are off the disk */
 };
 
@@ -131,6 +136,8 @@ struct journal {
     _Atomic int64_t window_s;
     _Atomic(const char *) trouble; /* NULL: events are accepted */
     _Atomic uint64_t conflicts;
+    _Atomic uint64_t respelled;
+    _Atomic uint64_t trusted;
     _Atomic uint64_t damaged;
 };
 
@@ -168,6 +175,10 @@ struct cursor *cursor_get(struct journal *journal, const char *publisher);
 /* A cursor whose name begins with @ counts dead letters, not events: it pins none. */
 bool is_of_letters(const char *cursor);
 uint64_t cursors_minimum(const struct journal *journal);
+
+/* The oldest chunk is this one; without one the journal is empty. */
+void progress_set_head(struct progress *progress, const struct MDB_val *key,
+                       const struct MDB_val *value);
 
 /* How many marks a stored batch of so many bytes holds, sound or not. */
 size_t marks_in(size_t size);
@@ -220,6 +231,13 @@ uint64_t letters_cost(const struct store *store, const struct note *note);
 /* ---- journal_search.c ---- */
 
 void duplicates_add(struct duplicates *duplicates, const unsigned char *identity);
+
+/* ---- journal_conflict.c ---- */
+
+/* Whether an event that dedupe_find() calls DEDUPE_CONFLICT is one after all, or a duplicate. The
+ * writer's thread, outside of a transaction. */
+enum dedupe_verdict conflict_look_closer(struct journal *journal, const struct batch *batch,
+                                         const struct event *event, const struct dedupe_mark *mark);
 
 /* ---- journal_writer.c ---- */
 

@@ -7,6 +7,7 @@
 #include <lmdb.h>
 
 #include "bridge/base/error.h"
+#include "bridge/journal_chunks.h"
 #include "bridge/journal_internal.h"
 #include "bridge/journal_plan.h"
 #include "bridge/journal_salvage.h"
@@ -27,6 +28,12 @@ struct rebuild {
     uint64_t next_batch;
     char *value; /* read from the damaged file */
     size_t value_capacity;
+    struct chunk_buffer {
+        char bytes[CHUNK_BYTES];
+        size_t size;
+        uint64_t last;
+        uint32_t age_s; /* of all in it: they are deleted together */
+    } chunk;
     struct marks_buffer {
         char bytes[sizeof(struct marks_head) + MARKS_PER_BATCH * MARK_SIZE];
         uint32_t count;
@@ -107,7 +114,7 @@ static int mark_event(struct rebuild *rebuild, struct event *event)
 {
     const struct plan *plan = rebuild->plan;
     struct marks_buffer *marks = &rebuild->marks;
-    char *at;
+    struct dedupe_mark mark;
     int rc = 0;
 
     if (!plan->has_secret || event->record->journal_age < plan->marked_until_s)
@@ -116,9 +123,10 @@ static int mark_event(struct rebuild *rebuild, struct event *event)
         rc = flush_marks(rebuild);
     identity_set(plan->secret.secret, event);
     marks->age_s = event->record->journal_age;
-    at = marks->bytes + sizeof(struct marks_head) + (size_t)marks->count++ * MARK_SIZE;
-    memcpy(at, event->identity, DEDUPE_IDENTITY_SIZE);
-    memcpy(at + DEDUPE_IDENTITY_SIZE, &event->content, sizeof(event->content));
+    mark.content = event->content;
+    mark.place = (uint32_t)event->record->seq;
+    memcpy(mark.identity, event->identity, sizeof(mark.identity));
+    marks_put(marks->bytes, marks->count++, &mark);
     return rc;
 }
 
@@ -168,6 +176,33 @@ static int write_opaque(struct rebuild *rebuild, const struct event *event, int6
     return rc;
 }
 
+static int flush_chunk(struct rebuild *rebuild)
+{
+    struct chunk_buffer *chunk = &rebuild->chunk;
+    int rc = 0;
+
+    if (chunk->size > 0)
+        rc = put_number(rebuild, STORE_EVENTS, chunk->last, chunk->bytes, chunk->size);
+    chunk->size = 0;
+    return rc;
+}
+
+static int put_event(struct rebuild *rebuild, const struct event_record *record)
+{
+    struct chunk_buffer *chunk = &rebuild->chunk;
+    int rc = 0;
+
+    if (chunk->size + record->size > sizeof(chunk->bytes) || chunk->age_s != record->journal_age)
+        rc = flush_chunk(rebuild);
+    if (rc == 0 && record->size > sizeof(chunk->bytes))
+        return put_number(rebuild, STORE_EVENTS, record->seq, record, record->size);
+    memcpy(chunk->bytes + chunk->size, record, record->size);
+    chunk->size += record->size;
+    chunk->last = record->seq;
+    chunk->age_s = record->journal_age;
+    return rc;
+}
+
 static int write_event(struct rebuild *rebuild, const struct plan_event *planned)
 {
     struct event *event;
@@ -185,7 +220,7 @@ static int write_event(struct rebuild *rebuild, const struct plan_event *planned
     }
     if (planned->is_extra)
         event_seal(event, rebuild->next_seq++, rebuild->plan->state.age_s);
-    rc = put_number(rebuild, STORE_EVENTS, event->record->seq, event->record, event->record->size);
+    rc = put_event(rebuild, event->record);
     if (rc == 0)
         rc = mark_event(rebuild, event);
     rebuild->report->events++;
@@ -244,6 +279,8 @@ static int write_all(struct rebuild *rebuild)
 
     for (size_t i = 0; i < plan->event_count && rc == 0; i++)
         rc = write_event(rebuild, &plan->events[i]);
+    if (rc == 0)
+        rc = flush_chunk(rebuild);
     for (size_t i = 0; i < plan->letter_count && rc == 0; i++)
         rc = write_letter(rebuild, &plan->letters[i]);
     if (rc == 0)

@@ -128,8 +128,19 @@ struct dedupe_mark marks_at(const void *value, uint32_t i)
     memcpy(&head, value, sizeof(head));
     memcpy(mark.identity, bytes, sizeof(mark.identity));
     memcpy(&mark.content, bytes + sizeof(mark.identity), sizeof(mark.content));
+    memcpy(&mark.place, bytes + sizeof(mark.identity) + sizeof(mark.content), sizeof(mark.place));
     mark.age_s = head.age_s;
     return mark;
+}
+
+void marks_put(void *value, uint32_t i, const struct dedupe_mark *mark)
+{
+    char *bytes = (char *)value + sizeof(struct marks_head) + (size_t)i * MARK_SIZE;
+
+    memcpy(bytes, mark->identity, sizeof(mark->identity));
+    memcpy(bytes + sizeof(mark->identity), &mark->content, sizeof(mark->content));
+    memcpy(bytes + sizeof(mark->identity) + sizeof(mark->content), &mark->place,
+           sizeof(mark->place));
 }
 
 /* ---- letters ---- */

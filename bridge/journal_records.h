@@ -17,7 +17,7 @@
 #include "bridge/identity.h"
 
 enum {
-    JOURNAL_FORMAT = 2,
+    JOURNAL_FORMAT = 4,
     PUBLISHER_SIZE = 64, /* with its terminator */
     TOPIC_SIZE = 1025,
     REASON_SIZE = 64,
@@ -62,7 +62,7 @@ struct cursor_record {
     char publisher[PUBLISHER_SIZE]; /* padded with zeros */
 };
 
-/* Then `count` marks of MARK_SIZE bytes: identity and content. */
+/* Then `count` marks of MARK_SIZE bytes: identity, content and place. */
 struct marks_head {
     uint32_t magic;
     uint32_t age_s; /* of all of them */
@@ -70,7 +70,7 @@ struct marks_head {
     uint32_t checksum; /* the lower half of XXH3 over the marks, seeded with age_s and count */
 };
 
-enum { MARK_SIZE = DEDUPE_IDENTITY_SIZE + 8 };
+enum { MARK_SIZE = DEDUPE_IDENTITY_SIZE + 8 + 4 };
 
 /* Then publisher, topic and reason, then a copy of the event's record. */
 struct letter_head {
@@ -101,8 +101,9 @@ bool cursor_check(const void *bytes, size_t size, struct cursor_record *out_reco
 bool marks_check(const void *bytes, size_t size, struct marks_head *out_head);
 bool letter_check(const void *bytes, size_t size, struct letter_head *out_head);
 
-/* The i-th mark behind a head. */
+/* The i-th mark behind a head, read and written; its age is the head's. */
 struct dedupe_mark marks_at(const void *value, uint32_t i);
+void marks_put(void *value, uint32_t i, const struct dedupe_mark *mark);
 
 /* Bytes before the event's record. */
 size_t letter_prefix_size(const struct letter_head *head);

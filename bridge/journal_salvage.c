@@ -11,6 +11,7 @@
 
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
+#include "bridge/journal_chunks.h"
 #include "bridge/journal_image.h"
 #include "bridge/journal_plan.h"
 #include "bridge/journal_rebuild.h"
@@ -53,13 +54,31 @@ static bool has_journal(const char *path)
 
 /* ---- the file as a source ---- */
 
+enum { AHEAD = 8 * 1024 * 1024 };
+
+struct file {
+    int fd;
+    uint64_t asked_for; /* the disk was asked to read up to there */
+};
+
+/* A tree lies in the file in about its order: the disk reads on while we look at what came. Without
+ * this a cold file of small reads takes twice as long. */
+static void read_on(struct file *file, uint64_t offset)
+{
+    if (offset + AHEAD <= file->asked_for || offset > file->asked_for + AHEAD)
+        return;
+    posix_fadvise(file->fd, (off_t)file->asked_for, 2 * AHEAD, POSIX_FADV_WILLNEED);
+    file->asked_for += 2 * AHEAD;
+}
+
 static bool read_file(void *context, uint64_t offset, void *to, size_t size)
 {
-    const int *fd = context;
+    struct file *file = context;
     char *at = to;
 
+    read_on(file, offset);
     while (size > 0) {
-        ssize_t n = pread(*fd, at, size, (off_t)offset);
+        ssize_t n = pread(file->fd, at, size, (off_t)offset);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -72,16 +91,17 @@ static bool read_file(void *context, uint64_t offset, void *to, size_t size)
     return true;
 }
 
-/* The caller closes `*out_fd` when it is not -1. */
-static int open_source(const struct store *store, int *out_fd, struct image_source *out_source,
-                       struct error *err)
+/* The caller closes `file->fd` when it is not -1. */
+static int open_source(const struct store *store, struct file *file,
+                       struct image_source *out_source, struct error *err)
 {
     struct stat st;
 
-    *out_fd = openat(store->dir_fd, data_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (*out_fd < 0 || fstat(*out_fd, &st) < 0)
+    *file =
+        (struct file){.fd = openat(store->dir_fd, data_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)};
+    if (file->fd < 0 || fstat(file->fd, &st) < 0)
         return system_error(store, "cannot open data.mdb", err);
-    *out_source = (struct image_source){out_fd, (uint64_t)st.st_size, read_file};
+    *out_source = (struct image_source){file, (uint64_t)st.st_size, read_file};
     return 0;
 }
 
@@ -94,6 +114,20 @@ static bool is_event(struct text bytes, uint64_t seq)
 
     event_unref(event);
     return is_sound;
+}
+
+/* Every record of a chunk, of which `last` is the last. */
+static bool is_chunk(struct text value, uint64_t last, uint64_t *events)
+{
+    struct chunk_record records[CHUNK_RECORDS];
+    size_t count = chunk_split(value, last, records);
+
+    for (size_t i = 0; i < count; i++) {
+        if (!is_event(records[i].bytes, records[i].seq))
+            return false;
+    }
+    *events += count;
+    return count > 0 && records[count - 1].seq == last;
 }
 
 static bool is_letter(struct text bytes, uint64_t id)
@@ -116,18 +150,18 @@ static bool is_meta(struct text key, struct text value)
 
 static bool check_row(void *context, enum store_db db, struct text key, struct text value)
 {
+    uint64_t *events = context;
     struct cursor_record cursor;
     struct marks_head marks;
     uint64_t number = 0;
 
-    (void)context;
     if (store_has_integer_keys(db))
         memcpy(&number, key.data, sizeof(number));
     switch (db) {
     case STORE_META:
         return is_meta(key, value);
     case STORE_EVENTS:
-        return is_event(value, number);
+        return is_chunk(value, number, events);
     case STORE_CURSORS:
         return cursor_check(value.data, value.size, &cursor) &&
                text_equal_string(key, cursor.publisher);
@@ -143,9 +177,9 @@ static bool check_row(void *context, enum store_db db, struct text key, struct t
 }
 
 /* The small values, or all of them. */
-static struct image_rows checked_rows(bool reads_all)
+static struct image_rows checked_rows(bool reads_all, uint64_t *events)
 {
-    struct image_rows rows = {.row = check_row};
+    struct image_rows rows = {.context = events, .row = check_row};
 
     for (int db = 0; db < STORE_DB_COUNT; db++)
         rows.wants[db] = reads_all || db == STORE_META || db == STORE_CURSORS || db == STORE_MARKS;
@@ -155,11 +189,12 @@ static struct image_rows checked_rows(bool reads_all)
 static int verify(const struct store *store, bool reads_all, struct verify_report *report,
                   struct error *err)
 {
-    struct image_rows rows = checked_rows(reads_all);
+    uint64_t events = 0;
+    struct image_rows rows = checked_rows(reads_all, &events);
     struct image_source source;
     struct image image = {.problems = 0};
-    int fd;
-    int rc = open_source(store, &fd, &source, err);
+    struct file file;
+    int rc = open_source(store, &file, &source, err);
 
     if (rc == 0)
         rc = image_read(&image, &source, &rows, err);
@@ -167,29 +202,30 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
         *report = (struct verify_report){.is_sound = image_is_sound(&image),
                                          .is_foreign = image.is_foreign,
                                          .problems = image.problems,
+                                         .events = events,
                                          .bytes = source.size};
         memcpy(report->first_problem, image.first_problem, sizeof(report->first_problem));
         memcpy(report->entries, image.entries, sizeof(report->entries));
     }
     image_release(&image);
-    if (fd >= 0)
-        close(fd);
+    if (file.fd >= 0)
+        close(file.fd);
     return rc;
 }
 
 bool store_is_damaged(const struct store *store)
 {
-    struct image_rows rows = checked_rows(false);
+    struct image_rows rows = checked_rows(false, NULL);
     struct image image = {.problems = 0};
     struct image_source source;
-    int fd;
-    bool is_damaged = open_source(store, &fd, &source, NULL) == 0 &&
+    struct file file;
+    bool is_damaged = open_source(store, &file, &source, NULL) == 0 &&
                       image_read(&image, &source, &rows, NULL) == 0 && !image_is_sound(&image) &&
                       image.unreadable == 0;
 
     image_release(&image);
-    if (fd >= 0)
-        close(fd);
+    if (file.fd >= 0)
+        close(file.fd);
     return is_damaged;
 }
 
@@ -327,11 +363,11 @@ static int salvage_image(const struct store *store, const struct image *image,
 static int salvage(const struct store *store, const struct clock *clock,
                    struct salvage_report *report, struct error *err)
 {
-    struct image_rows rows = checked_rows(false);
+    struct image_rows rows = checked_rows(false, NULL);
     struct image_source source;
     struct image image = {.problems = 0};
-    int fd;
-    int rc = open_source(store, &fd, &source, err);
+    struct file file;
+    int rc = open_source(store, &file, &source, err);
 
     if (rc == 0)
         rc = image_read(&image, &source, &rows, err);
@@ -343,8 +379,8 @@ static int salvage(const struct store *store, const struct clock *clock,
     else if (rc == 0)
         rc = salvage_image(store, &image, clock, report, err);
     image_release(&image);
-    if (fd >= 0)
-        close(fd);
+    if (file.fd >= 0)
+        close(file.fd);
     return rc;
 }
 

@@ -32,7 +32,8 @@ struct verify_report {
     uint64_t problems;
     char first_problem[160];
     uint64_t entries[STORE_DB_COUNT];
-    uint64_t bytes; /* of the file */
+    uint64_t events; /* in the chunks, when every value was read */
+    uint64_t bytes;  /* of the file */
 };
 
 struct salvage_report {

@@ -26,6 +26,8 @@ struct scan {
     unsigned char *value; /* that is longer than the window */
     size_t value_capacity;
     uint64_t skip_until;
+    uint64_t chunk_end;     /* of the page of a chunk in which the last event ends ... */
+    uint64_t chunk_seq;     /* ... and its number: those behind it have higher ones, or are old */
     uint64_t broken_letter; /* offset of the last one whose head is damaged; 0: none */
     uint64_t in_vain;       /* bytes */
     bool has_memory;
@@ -172,17 +174,45 @@ static const unsigned char *bytes_of(struct scan *scan, uint64_t offset, size_t 
 
 /* ---- pages ---- */
 
+static uint64_t seq_of(struct text record)
+{
+    struct event_record head;
+
+    memcpy(&head, record.data, sizeof(head));
+    return head.seq;
+}
+
 static enum scan_rank rank_of(enum image_page page)
 {
     return page == PAGE_FREE ? SCAN_STALE : page == PAGE_UNKNOWN ? SCAN_UNKNOWN : SCAN_CURRENT;
 }
 
-/* Where to go on behind a value: what is left of the last page of a long one is old. */
-static uint64_t end_of_value(const struct image *image, uint64_t page, uint64_t end)
+/* The end of the page of a long value in which `end` lies; `end` for others. */
+static uint64_t end_of_page(const struct image *image, uint64_t page, uint64_t end)
 {
     size_t rest = (size_t)(end % image->page_size);
 
-    return image->pages[page] == PAGE_LONG && rest ? end - rest + image->page_size : end;
+    if (image->pages[page] != PAGE_LONG && image->pages[page] != PAGE_LONG_REST)
+        return end;
+    return rest ? end - rest + image->page_size : end;
+}
+
+/* Where to go on behind a value. What is left of the last page of a long one is old; behind an
+ * event the others of its chunk come first. */
+static void go_on_behind(struct scan *scan, uint64_t page, const struct scan_find *find)
+{
+    uint64_t end = find->offset + find->bytes.size;
+
+    if (find->kind != SCAN_EVENT) {
+        scan->skip_until =
+            scan->image->pages[page] == PAGE_LONG ? end_of_page(scan->image, page, end) : end;
+        return;
+    }
+    scan->skip_until = end;
+    if (find->rank == SCAN_STALE)
+        return;
+    scan->chunk_end = end_of_page(scan->image, page, end);
+    scan->chunk_seq = seq_of(find->bytes);
 }
 
 /* Looks at the candidate at `offset`, which lies in `page`. */
@@ -203,11 +233,14 @@ static void look_at(struct scan *scan, uint64_t page, uint64_t offset)
         return;
     }
     find.bytes = (struct text){(const char *)bytes, size};
+    if (find.kind == SCAN_EVENT && offset < scan->chunk_end &&
+        seq_of(find.bytes) <= scan->chunk_seq)
+        find.rank = SCAN_STALE;
     find.is_orphan = find.kind == SCAN_EVENT && scan->broken_letter &&
                      offset - scan->broken_letter <= LETTER_MAX;
     scan->broken_letter = 0;
     scan->found(scan->context, &find);
-    scan->skip_until = end_of_value(scan->image, page, offset + size);
+    go_on_behind(scan, page, &find);
 }
 
 static bool is_patient(const struct scan *scan)

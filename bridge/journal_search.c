@@ -4,10 +4,23 @@
 #include <lmdb.h>
 
 #include "bridge/base/error.h"
+#include "bridge/journal_chunks.h"
 #include "bridge/journal_internal.h"
 #include "schemas/event.h"
 
 /* ---- events ---- */
+
+/* What one call looks at. */
+struct search {
+    const struct event_query *query;
+    uint64_t before;
+    uint64_t tail;
+    size_t max_rows;
+    size_t looked_at;
+    size_t max_count;
+    struct event **events;
+    size_t count;
+};
 
 static bool is_wanted(struct text record, const struct event_record *head, enum event_field field,
                       const char *wanted)
@@ -25,39 +38,67 @@ bool event_query_matches(const struct event_query *query, struct text record)
            is_wanted(record, &head, EVENT_OBJECT_TYPE, query->object_type);
 }
 
-/* Puts the cursor on the newest row before `before`. */
-static int seek_before(MDB_cursor *rows, uint64_t before, MDB_val *key, MDB_val *value)
-{
-    int rc;
-
-    *key = (MDB_val){sizeof(before), &before};
-    rc = before == UINT64_MAX ? MDB_NOTFOUND : mdb_cursor_get(rows, key, value, MDB_SET_RANGE);
-    return mdb_cursor_get(rows, key, value, rc == 0 ? MDB_PREV : MDB_LAST);
-}
-
 /* Damaged events are passed over: who delivers them has said so. */
-static int take_match(const struct event_query *query, const MDB_val *value, size_t *count,
-                      struct event **out_events, struct error *err)
+static int take_match(struct search *search, struct text record, struct error *err)
 {
-    struct text record = {value->mv_data, value->mv_size};
     struct error why = {0};
     struct event *event;
 
-    if (!event_query_matches(query, record))
+    if (!event_query_matches(search->query, record))
         return 0;
     event = event_from_record(record.data, record.size, &why);
     if (event)
-        out_events[(*count)++] = event;
+        search->events[search->count++] = event;
     else if (why.kind == ERROR_FATAL)
         return error_set(err, ERROR_FATAL, "%s", why.message);
     return 0;
 }
 
-static int search_rows(struct journal *journal, MDB_txn *txn, const struct event_query *query,
-                       uint64_t *before, size_t max_rows, size_t max_count,
-                       struct event **out_events, size_t *count, struct error *err)
+/* Puts the cursor on the chunk that holds the newest event before `before`. */
+static int seek_before(MDB_cursor *rows, uint64_t before, MDB_val *key, MDB_val *value)
 {
-    uint64_t tail = atomic_load(&journal->tail);
+    uint64_t newest = before - 1;
+    int rc;
+
+    *key = (MDB_val){sizeof(newest), &newest};
+    rc = before == UINT64_MAX ? MDB_NOTFOUND : mdb_cursor_get(rows, key, value, MDB_SET_RANGE);
+    return rc == MDB_NOTFOUND ? mdb_cursor_get(rows, key, value, MDB_LAST) : rc;
+}
+
+static bool is_over(const struct search *search)
+{
+    return search->looked_at == search->max_rows || search->count == search->max_count;
+}
+
+/* From the newest that is wanted to the oldest. */
+static int search_chunk(struct search *search, const MDB_val *key, const MDB_val *value,
+                        struct error *err)
+{
+    struct chunk_record records[CHUNK_RECORDS];
+    uint64_t last = 0;
+    size_t i;
+
+    if (key->mv_size == sizeof(last))
+        memcpy(&last, key->mv_data, sizeof(last));
+    if (last > search->tail) /* what a failed commit left behind it are no events */
+        return 0;
+    i = chunk_split((struct text){value->mv_data, value->mv_size}, last, records);
+    while (i > 0 && !is_over(search)) {
+        const struct chunk_record *record = &records[--i];
+
+        if (record->seq >= search->before)
+            continue;
+        search->before = record->seq;
+        search->looked_at++;
+        if (take_match(search, record->bytes, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int search_rows(struct journal *journal, MDB_txn *txn, struct search *search,
+                       struct error *err)
+{
     MDB_cursor *rows = NULL;
     MDB_val key;
     MDB_val value;
@@ -65,19 +106,14 @@ static int search_rows(struct journal *journal, MDB_txn *txn, const struct event
     int taken = 0;
 
     if (rc == 0)
-        rc = seek_before(rows, *before, &key, &value);
-    for (size_t i = 0; rc == 0 && i < max_rows && *count < max_count && taken == 0; i++) {
-        uint64_t seq = 1;
-
-        if (key.mv_size == sizeof(seq))
-            memcpy(&seq, key.mv_data, sizeof(seq));
-        *before = seq;
-        if (seq <= tail) /* what a failed commit left behind it is not an event */
-            taken = take_match(query, &value, count, out_events, err);
-        rc = mdb_cursor_get(rows, &key, &value, MDB_PREV);
+        rc = seek_before(rows, search->before, &key, &value);
+    while (rc == 0 && taken == 0 && !is_over(search)) {
+        taken = search_chunk(search, &key, &value, err);
+        if (!is_over(search))
+            rc = mdb_cursor_get(rows, &key, &value, MDB_PREV);
     }
     if (rc == MDB_NOTFOUND)
-        *before = 1;
+        search->before = 1;
     if (rows)
         mdb_cursor_close(rows);
     if (taken == 0 && rc != 0 && rc != MDB_NOTFOUND)
@@ -90,19 +126,24 @@ int journal_search(struct journal_reader *reader, const struct event_query *quer
                    struct event **out_events, struct error *err)
 {
     struct journal *journal = reader->journal;
+    struct search search = {.query = query,
+                            .before = *inout_before,
+                            .tail = atomic_load(&journal->tail),
+                            .max_rows = max_rows,
+                            .max_count = max_count,
+                            .events = out_events};
     MDB_txn *txn = store_begin_read(&journal->store, err);
-    size_t count = 0;
     int rc;
 
     if (!txn)
         return -1;
-    rc = search_rows(journal, txn, query, inout_before, max_rows, max_count, out_events, &count,
-                     err);
+    rc = search_rows(journal, txn, &search, err);
     store_end_read(&journal->store, txn);
+    *inout_before = search.before;
     if (rc == 0)
-        return (int)count;
-    while (count)
-        event_unref(out_events[--count]);
+        return (int)search.count;
+    while (search.count)
+        event_unref(out_events[--search.count]);
     return -1;
 }
 

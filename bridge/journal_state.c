@@ -8,6 +8,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/journal_chunks.h"
 #include "bridge/journal_internal.h"
 #include "schemas/event.h"
 
@@ -132,6 +133,35 @@ static uint64_t edge_of(const struct journal *journal, MDB_txn *txn, enum store_
         memcpy(&number, key.mv_data, sizeof(number));
     mdb_cursor_close(cursor);
     return number;
+}
+
+void progress_set_head(struct progress *progress, const MDB_val *key, const MDB_val *value)
+{
+    struct event_record head = {.journal_age = 0};
+
+    progress->head_seq = progress->head_last = progress->state.next_seq;
+    progress->head_age_s = 0;
+    if (!key || key->mv_size != sizeof(progress->head_last))
+        return;
+    memcpy(&progress->head_last, key->mv_data, sizeof(progress->head_last));
+    progress->head_seq =
+        chunk_first((struct text){value->mv_data, value->mv_size}, progress->head_last);
+    if (event_peek((struct text){value->mv_data, value->mv_size}, &head))
+        progress->head_age_s = head.journal_age; /* all of it came in one commit */
+}
+
+static void load_head(const struct journal *journal, MDB_txn *txn, struct progress *progress)
+{
+    MDB_cursor *rows;
+    MDB_val key;
+    MDB_val value;
+
+    progress_set_head(progress, NULL, NULL);
+    if (mdb_cursor_open(txn, journal->store.db[STORE_EVENTS], &rows) != 0)
+        return;
+    if (mdb_cursor_get(rows, &key, &value, MDB_FIRST) == 0)
+        progress_set_head(progress, &key, &value);
+    mdb_cursor_close(rows);
 }
 
 static int load_cursors(struct journal *journal, MDB_txn *txn, struct error *err)
@@ -273,7 +303,7 @@ static int load_all(struct journal *journal, MDB_txn *txn, bool *out_has_secret,
         load_cursors(journal, txn, err) < 0)
         return -1;
     raise_numbers(journal, txn, &durable->state);
-    durable->head_seq = edge_of(journal, txn, STORE_EVENTS, MDB_FIRST, durable->state.next_seq);
+    load_head(journal, txn, durable);
     return load_marks(journal, txn, err);
 }
 
@@ -328,9 +358,9 @@ int state_reload(struct journal *journal, struct error *err)
             durable->state.next_dead = found.next_dead;
         if (found.commits > durable->state.commits)
             durable->state.commits = found.commits;
-        durable->head_seq = edge_of(journal, txn, STORE_EVENTS, MDB_FIRST, durable->state.next_seq);
+        load_head(journal, txn, durable);
         if (durable->head_seq > durable->state.next_seq)
-            durable->head_seq = durable->state.next_seq;
+            progress_set_head(durable, NULL, NULL);
         store_measure(&journal->store, txn);
         rc = 0;
     }

@@ -158,6 +158,14 @@ static void collect(void *context)
     metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_conflicts_total",
                            "Events with the id and date of another one, but other bytes.", ""),
                (int64_t)numbers.conflicts);
+    metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_respellings_total",
+                           "Duplicates, by webhook and from the Event Log, in two spellings.", ""),
+               (int64_t)numbers.respelled);
+    metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "event_trusted_duplicates_total",
+                           "Duplicates from the Event Log by id and date alone: the first copy is "
+                           "deleted.",
+                           ""),
+               (int64_t)numbers.trusted);
     metric_set(metrics_get(daemon->metrics, METRIC_COUNTER, "journal_damaged_records_total",
                            "Records of the journal that were passed over because they are damaged.",
                            ""),

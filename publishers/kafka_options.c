@@ -25,8 +25,11 @@ static const struct pair our_defaults[] = {
     {"queue.buffering.max.messages", "100000"}, /* ... and 4,000 events (TRAPS K3) */
     {"reconnect.backoff.max.ms", "2000"},
     {"reconnect.backoff.ms", "100"},
+    {"socket.connection.setup.timeout.ms", "10000"},
     {"socket.keepalive.enable", "true"}, /* TRAPS K15 */
     {"socket.nagle.disable", "true"},
+    {"socket.timeout.ms", "12000"}, /* a connection that fell silent; idempotence makes a request
+                                       that is sent again harmless */
     /* A topic that appears, or is missing, is noticed within ten seconds (TRAPS K6). */
     {"topic.metadata.propagation.max.ms", "10000"},
     {"topic.metadata.refresh.interval.ms", "10000"},

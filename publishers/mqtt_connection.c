@@ -14,7 +14,14 @@
 #include "publishers/publisher.h"
 #include "schemas/envelope.h"
 
-enum { CONNACK_MS = 10000, MAX_INFLIGHT = 65535, MAX_VALUE = 2048, MISC_MS = 500 };
+enum {
+    CONNACK_MS = 10000,
+    /* libmosquitto asks after `keepalive` without a word, and would wait as long again. */
+    PING_ANSWER_MS = 4000,
+    MAX_INFLIGHT = 65535,
+    MAX_VALUE = 2048,
+    MISC_MS = 500,
+};
 
 struct mqtt_connection {
     const struct mqtt_options *options;
@@ -25,6 +32,7 @@ struct mqtt_connection {
     bool is_over;
     char why[160]; /* with is_over */
     int64_t connack_by_ms;
+    int64_t heard_ms; /* when something last came */
     int64_t next_misc_ms;
 };
 
@@ -191,6 +199,8 @@ int mqtt_connection_turn(struct mqtt_connection *connection, bool can_read, bool
     int64_t now_ms = clock_monotonic_ms(connection->clock);
     int rc = MOSQ_ERR_SUCCESS;
 
+    if (can_read || !connection->is_connected)
+        connection->heard_ms = now_ms;
     if (can_read)
         rc = mosquitto_loop_read(connection->client, 1);
     if (rc == MOSQ_ERR_SUCCESS && can_write)
@@ -203,6 +213,8 @@ int mqtt_connection_turn(struct mqtt_connection *connection, bool can_read, bool
         end(connection, error_of(rc));
     if (!connection->is_connected && now_ms >= connection->connack_by_ms)
         end(connection, "the broker does not answer CONNECT");
+    if (now_ms - connection->heard_ms > connection->options->keepalive_ms + PING_ANSWER_MS)
+        end(connection, "the broker is silent");
     if (connection->is_over)
         return error_set(err, ERROR_TRANSIENT, "%s", connection->why);
     return 0;

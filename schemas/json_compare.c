@@ -98,6 +98,22 @@ static bool numbers_equal(struct text a, struct text b)
            digits_equal(left.digits, right.digits);
 }
 
+uint64_t json_number_hash(struct text number)
+{
+    struct decimal decimal = read_decimal(number);
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+
+    if (decimal.digits.size == 0)
+        return hash;
+    hash = (hash ^ decimal.is_negative) * 1099511628211u;
+    hash = (hash ^ (uint64_t)decimal.exponent) * 1099511628211u;
+    for (size_t i = 0; i < decimal.digits.size; i++) {
+        if (decimal.digits.data[i] != '.')
+            hash = (hash ^ (unsigned char)decimal.digits.data[i]) * 1099511628211u;
+    }
+    return hash;
+}
+
 /* ---- strings ---- */
 
 /* The plain bytes of what is between the quotes: `inside` itself, or made in `scratch`. */

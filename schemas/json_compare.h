@@ -8,6 +8,7 @@
 #define SCHEMAS_JSON_COMPARE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "bridge/base/text.h"
 
@@ -18,6 +19,9 @@ bool json_find_member(struct text object, struct text name, struct text *out_val
 /* True when the values are of one type and equal: 1 equals 1.0, "1" does not. Recurses as deep as
  * the shallower of them is nested. */
 bool json_equal(struct text a, struct text b);
+
+/* A hash that is the same for numbers of the same value, however they are written. */
+uint64_t json_number_hash(struct text number);
 
 /* True when `wanted` is an element of the array `value`, or a part of the string `value`. */
 bool json_contains(struct text value, struct text wanted);

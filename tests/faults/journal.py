@@ -42,13 +42,13 @@ class Control(ctypes.Structure):
     """struct shim_control"""
     _fields_ = [(name, ctypes.c_int32) for name in (
         "calls", "countdown", "for_ever", "error", "sync_delay_us", "fired", "synced_again", "writable_maps", "malloc_after",
-        "malloc_for_ever", "malloc_fired", *("count_" + call for call in CALLS))]
+        "malloc_for_ever", "malloc_fired", "clock_offset_s", *("count_" + call for call in CALLS))]
 
 
 class Shim:
-    """Preloads shim.so (and with `malloc` malloc.so) into a program that is started with `env`, and arms faults while it runs."""
+    """Preloads shim.so (and `also` malloc or clock) into a program that is started with `env`, and arms faults while it runs."""
 
-    def __init__(self, folder, watched, trace=False, malloc=False):
+    def __init__(self, folder, watched, trace=False, also=()):
         folder = pathlib.Path(folder)
         path = folder / "control"
         path.write_bytes(bytes(ctypes.sizeof(Control)))
@@ -56,7 +56,7 @@ class Shim:
             self.memory = mmap.mmap(file.fileno(), ctypes.sizeof(Control))
         self.control = Control.from_buffer(self.memory)
         self.trace_path = folder / "trace"
-        preload = [PROGRAMS / "shim.so"] + ([PROGRAMS / "malloc.so"] if malloc else [])
+        preload = [PROGRAMS / f"{name}.so" for name in ("shim", *also)]
         self.env = {"LD_PRELOAD": " ".join(map(str, preload)), "FAULT_FOLDER": str(watched), "FAULT_CONTROL": str(path),
                     "FAULT_PROGRAM": "close-bridge"}
         if trace:

@@ -114,7 +114,7 @@ class Line:
         began = time.monotonic()
         try:
             answers = self.connection(address)
-            answers.connection.sendall(signed_request(body))
+            answers.connection.sendall(signed_request(body, timestamp=int(self.sender.clock())))
             status, answer = answers.next()
             word = word_of(answer)
         except OSError:
@@ -124,6 +124,7 @@ class Line:
         self.sender.note(status, began, ended)
         if status == 200:
             self.unsettled = None
+            self.sender.first_body = self.sender.first_body or body
         return status
 
 
@@ -138,7 +139,9 @@ class Sender:
         self.persistent = persistent
         self.name = name or f"{dice.getrandbits(40):010x}"
         self.lines = [Line(self, number) for number in range(lines)]
+        self.clock = time.time  # of the timestamps
         self.accepted = 0
+        self.first_body = None  # of an event that was accepted
         self.statuses = {}
         self.times = []        # (when it ended, how long it took), of what was answered 200
         self.stopped = threading.Event()

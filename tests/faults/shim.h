@@ -37,6 +37,7 @@ struct shim_control {
     _Atomic uint32_t malloc_after;  /* malloc.so: the allocation that brings it to 0 fails */
     _Atomic uint32_t malloc_for_ever;
     _Atomic uint32_t malloc_fired;
+    _Atomic int32_t clock_offset_s; /* clock.so: so much is added to the wall clock */
     _Atomic uint32_t count[SHIM_CALL_COUNT];
 };
 

@@ -11,7 +11,7 @@ from tests.faults.test_power import SCRIPT_EVENTS, PowerCuts, check_snapshots, t
 
 pytestmark = pytest.mark.row("mutants")
 
-LOST = "^lost: "
+LOST = "^(lost|duplicated): "
 FEW = types.SimpleNamespace(pick=lambda _ci, _release: 4)  # a tier that does as little as finds it
 
 

@@ -65,7 +65,7 @@ def test_connections_cannot_take_the_descriptors_that_brokers_and_the_journal_ne
 
 def start_without_memory(bridge, folder):
     (folder / "watched").mkdir()
-    shim = Shim(folder, folder / "watched", malloc=True)
+    shim = Shim(folder, folder / "watched", also=["malloc"])
     bridge.env = shim.env
     bridge.may_abort = True  # librdkafka and h2o end the process when they get no memory
     return shim

@@ -9,6 +9,7 @@
 
 #include "bridge/base/buf.h"
 #include "bridge/config.h"
+#include "bridge/config_diff.h"
 
 #define MUST(condition)                                                                            \
     do {                                                                                           \
@@ -62,6 +63,15 @@ static void check_config(const struct config *config)
     }
 }
 
+/* From itself. */
+static void differs(void *context, const char *name, const struct directive *row)
+{
+    (void)context;
+    (void)name;
+    (void)row;
+    abort();
+}
+
 static void check_messages(const struct buf *messages)
 {
     const char *line = messages->data;
@@ -85,8 +95,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     /* The fuzzer finds the canary's text too, and what the file itself says may be shown. */
     if (size > 0 && !memmem(data, size, canary, sizeof(canary) - 1))
         MUST(!messages.data || !strstr(messages.data, canary));
-    if (config)
+    if (config) {
         check_config(config);
+        config_diff(config, config, differs, NULL);
+    }
     config_free(config);
     buf_release(&messages);
     return 0;

@@ -85,7 +85,7 @@ static void remember_stored(void *context, struct event *const *events, size_t c
     atomic_store(&fixture->stored_count, at);
 }
 
-void fixture_open_with(struct fixture *fixture, const struct clock *clock)
+static void open_only(struct fixture *fixture, const struct clock *clock)
 {
     struct error err = {0};
     uint64_t seq;
@@ -96,7 +96,33 @@ void fixture_open_with(struct fixture *fixture, const struct clock *clock)
     assert_int_equal(journal_open_cursor(fixture->journal, "kafka", &seq, &err), 0);
     fixture->reader = journal_reader_open(fixture->journal, &err);
     assert_non_null(fixture->reader);
+}
+
+static void start_writer(struct fixture *fixture)
+{
+    struct error err = {0};
+
     assert_int_equal(journal_start(fixture->journal, remember_stored, fixture, &err), 0);
+}
+
+void fixture_open_with(struct fixture *fixture, const struct clock *clock)
+{
+    open_only(fixture, clock);
+    start_writer(fixture);
+}
+
+void fixture_open_with_waiting(struct fixture *fixture, struct event *const *events, size_t count)
+{
+    struct post *posts = calloc(count, sizeof(*posts));
+
+    assert_non_null(posts);
+    open_only(fixture, &fixture->clock);
+    for (size_t i = 0; i < count; i++)
+        fixture_send(fixture, &posts[i], events[i]);
+    start_writer(fixture);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(fixture_wait(&posts[i]), DELIVERY_ACCEPTED);
+    free(posts);
 }
 
 void fixture_open(struct fixture *fixture)

@@ -42,6 +42,9 @@ int fixture_teardown(void **state);
 /* With the fake clock, or the system's. Makes the cursor of the publisher "kafka" and starts. */
 void fixture_open(struct fixture *fixture);
 void fixture_open_with(struct fixture *fixture, const struct clock *clock);
+/* Opens it with these waiting, so that they come in one commit; takes them and waits until they are
+ * accepted. */
+void fixture_open_with_waiting(struct fixture *fixture, struct event *const *events, size_t count);
 void fixture_close(struct fixture *fixture);
 void fixture_reopen(struct fixture *fixture);
 

@@ -35,7 +35,7 @@ static char url[64];
 static const struct scripted *script;
 static size_t script_size;
 static struct http_deferred *hanging[SEEN_MAX];
-static size_t hanging_count;
+static _Atomic size_t hanging_count;
 static char seen[SEEN_MAX][512]; /* "METHOD PATH authorization body" */
 static _Atomic size_t seen_count;
 
@@ -62,8 +62,8 @@ static void handle(void *context, unsigned thread, struct http_request *request)
              body.data);
     seen_count = count + 1;
     if (answer->status == 0) {
-        hanging[hanging_count++] =
-            http_defer(request, sizeof(struct http_deferred), answer_at_last);
+        hanging[hanging_count] = http_defer(request, sizeof(struct http_deferred), answer_at_last);
+        hanging_count++;
         return;
     }
     http_respond(request,
@@ -306,24 +306,25 @@ static void an_answer_that_is_too_large_is_cut(void **state)
     stop();
 }
 
+/* 0.0.0.0 reaches this machine, and yet is no loopback address. */
 static void plain_http_stays_on_this_machine(void **state)
 {
-    static const char *const urls[] = {"http://192.0.2.1:9", "http://10.0.0.1",
-                                       "http://[2001:db8::1]", "http://169.254.169.254"};
+    static const struct scripted answers[] = {{200, "{}", {{NULL}}}};
     struct close_answer answer;
+    char other[64];
     struct error err;
 
     (void)state;
-    START(((const struct scripted[]){{200, "{}", {{NULL}}}}));
-    for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
-        int64_t start_ms = clock_monotonic_ms(&clock_system);
-
-        access.url = urls[i];
-        assert_int_equal(ask(CLOSE_GET, NULL, &answer, &err), -1);
-        assert_int_equal(answer.status, 0);
-        close_answer_release(&answer);
-        assert_true(clock_monotonic_ms(&clock_system) - start_ms < 390); /* not a connect timeout */
-    }
+    START(answers);
+    snprintf(other, sizeof(other), "http://0.0.0.0:%u", http_server_port(server));
+    access.url = other;
+    assert_int_equal(ask(CLOSE_GET, NULL, &answer, &err), -1);
+    assert_int_equal(answer.status, 0);
+    close_answer_release(&answer);
+    assert_int_equal(seen_count, 0);
+    snprintf(other, sizeof(other), "http://localhost:%u", http_server_port(server));
+    assert_int_equal(ask(CLOSE_GET, NULL, &answer, &err), 0);
+    close_answer_release(&answer);
     stop();
 }
 

@@ -49,6 +49,8 @@ static const char base[] = "listen:\n"
                            "    sync: startup\n"
                            "    verify_ssl: true\n"
                            "    on_stop: keep\n"
+                           "    catch_up: {interval: 15m, overlap: 5m, settle: 10m,\n"
+                           "               max_age: 30d}\n"
                            "  - {name: second, oauth_token: token2, signature_keys: [" KEY "]}\n"
                            "publishers:\n"
                            "  kafka:\n"
@@ -136,6 +138,11 @@ static const struct change {
     {"accounts[].sync", "sync: startup", "sync: 5m", "accounts[main].sync"},
     {"accounts[].verify_ssl", "verify_ssl: true", "verify_ssl: false", "accounts[main].verify_ssl"},
     {"accounts[].on_stop", "on_stop: keep", "on_stop: unsubscribe", "accounts[main].on_stop"},
+    {"accounts[].catch_up.interval", "15m", "16m", "accounts[main].catch_up.interval"},
+    {"accounts[].catch_up.overlap", "overlap: 5m", "overlap: 6m",
+     "accounts[main].catch_up.overlap"},
+    {"accounts[].catch_up.settle", "settle: 10m", "settle: 11m", "accounts[main].catch_up.settle"},
+    {"accounts[].catch_up.max_age", "30d", "29d", "accounts[main].catch_up.max_age"},
     {"publishers.kafka", "localhost:9092", "localhost:9093", "publishers.kafka"},
     {"publishers.kafka.overflow", "overflow: refuse\n", "overflow: drop_oldest\n",
      "publishers.kafka.overflow"},

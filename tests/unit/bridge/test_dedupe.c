@@ -150,6 +150,26 @@ static void another_window_counts_and_what_was_forgotten_stays_so(void **state)
     assert_int_equal(dedupe_window_s(dedupe, 1500), 200);
 }
 
+static void every_version_says_where_it_lies(void **state)
+{
+    struct dedupe *dedupe = *state;
+    struct dedupe_mark mark;
+    uint32_t places[4] = {0};
+
+    for (uint32_t i = 0; i < 3; i++) {
+        mark = mark_of(i == 2 ? 9 : 1, i, 0);
+        mark.place = 100 + i;
+        dedupe_add(dedupe, &mark);
+        dedupe_confirm(dedupe);
+    }
+    mark = mark_of(1, 77, 0);
+    assert_int_equal(dedupe_places(dedupe, &mark, places, 4), 2);
+    assert_int_equal(places[0] + places[1], 100 + 101);
+    assert_int_equal(dedupe_places(dedupe, &mark, places, 1), 1);
+    mark.age_s = WINDOW + 1;
+    assert_int_equal(dedupe_places(dedupe, &mark, places, 4), 0);
+}
+
 static void eviction_narrows_the_window_that_is_shown(void **state)
 {
     struct dedupe *dedupe = *state;
@@ -176,6 +196,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(marks_expire_with_the_window, setup, teardown),
         cmocka_unit_test_setup_teardown(another_window_counts_and_what_was_forgotten_stays_so,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(every_version_says_where_it_lies, setup, teardown),
         cmocka_unit_test_setup_teardown(eviction_narrows_the_window_that_is_shown, setup, teardown),
     };
 

@@ -124,9 +124,13 @@ static void store_letter(struct fixture *fixture, enum note_kind kind, struct ev
                      NOTE_STORED);
 }
 
-/* 40 events, small and large; 10 are settled, one parked, one dead, and a body is no event. */
+/*
+ * 40 events, small and large, the last 16 of them in one commit; 10 are settled, one parked, one
+ * dead, and a body is no event.
+ */
 static void fill(struct fixture *fixture)
 {
+    struct event *together[16];
     char id[32];
 
     fixture_open(fixture);
@@ -134,6 +138,10 @@ static void fill(struct fixture *fixture)
         struct event *event;
 
         snprintf(id, sizeof(id), "ev_%02d", i);
+        if (i > 24) {
+            together[i - 25] = fixture_event(id, "2024", id, i % 3 ? 600 : 6000);
+            continue;
+        }
         event = stored_event(fixture, id, i % 3 ? 600 : 6000);
         if (i == 3)
             store_letter(fixture, NOTE_PARK, event, "leads");
@@ -142,6 +150,8 @@ static void fill(struct fixture *fixture)
         event_unref(event);
         atomic_fetch_add(&fixture->monotonic_us, 1000000);
     }
+    fixture_close(fixture);
+    fixture_open_with_waiting(fixture, together, 16);
     assert_int_equal(fixture_post(fixture, fixture_opaque("no event")), DELIVERY_DEAD_LETTERED);
     assert_int_equal(fixture_settle(fixture, 10), NOTE_STORED);
     fixture_close(fixture);

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,25 @@
 #include "bridge/base/error.h"
 #include "bridge/key_store.h"
 #include "bridge/stored_account.h"
+
+/* Comes before libc's: counts, and fails when it is told to. */
+static int synced_files;
+static int synced_folders;
+static bool fails_for_folders;
+
+int fsync(int fd)
+{
+    struct stat info;
+
+    fstat(fd, &info);
+    if (S_ISDIR(info.st_mode) && fails_for_folders) {
+        errno = EIO;
+        return -1;
+    }
+    synced_files += S_ISREG(info.st_mode);
+    synced_folders += S_ISDIR(info.st_mode);
+    return 0;
+}
 
 static char folder[64];
 static char journal_path[96];
@@ -260,6 +280,29 @@ static void a_change_that_cannot_be_written_is_none(void **state)
     key_store_close(store);
 }
 
+static void a_change_is_synced_to_the_disk(void **state)
+{
+    struct key_store *store = open_store();
+    struct stored_account record = stored_account_copy(NULL, "main");
+    struct error err;
+
+    (void)state;
+    synced_files = synced_folders = 0;
+    assert_int_equal(key_store_put(store, &record, &err), 0);
+    assert_int_equal(synced_files, 1);
+    assert_int_equal(synced_folders, 1);
+    fails_for_folders = true;
+    record.is_unsubscribed = true;
+    assert_int_equal(key_store_put(store, &record, &err), -1);
+    assert_non_null(strstr(err.message, "sync its folder"));
+    assert_false(key_store_find(store, "main")->is_unsubscribed);
+    fails_for_folders = false;
+    assert_int_equal(key_store_put(store, &record, &err), 0);
+    assert_true(key_store_find(store, "main")->is_unsubscribed);
+    stored_account_release(&record);
+    key_store_close(store);
+}
+
 static void keys_of_subscriptions_that_went_are_dropped_later(void **state)
 {
     struct stored_account record = stored_account_copy(NULL, "main");
@@ -292,6 +335,7 @@ int main(void)
         TEST(a_file_that_is_not_ours_alone_is_refused),
         TEST(a_later_version_is_left_alone),
         TEST(a_change_that_cannot_be_written_is_none),
+        TEST(a_change_is_synced_to_the_disk),
         TEST(keys_of_subscriptions_that_went_are_dropped_later),
     };
 
