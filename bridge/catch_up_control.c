@@ -189,6 +189,10 @@ static void append_warnings(const struct catch_up *self, const struct catch_up_t
     const struct config *config = self->config;
     int64_t age_ms = clock_wall_ms(self->options.clock) - task->since_ms;
 
+    if (self->is_unsaved && !task->is_dry_run)
+        append_warning(json,
+                       "It could not be stored beside the journal yet: a restart would forget "
+                       "it. The log says why.");
     if (was_too_old)
         append_warning(json, "Close keeps 30 days: it begins there.");
     if (age_ms > config->journal.dedupe_window_ms)
@@ -250,12 +254,12 @@ static void serve_post(struct catch_up *self, struct catch_up_request *request)
         fail_post(self, request);
         return;
     }
+    if (!request->task.is_dry_run)
+        catch_up_save(self);
     buf_append_string(&request->answer, "],\"warnings\":[");
     append_warnings(self, &request->task, was_too_old, &request->answer);
     buf_append_string(&request->answer, "]}");
     request->status = 202;
-    if (!request->task.is_dry_run)
-        catch_up_save(self);
 }
 
 static void serve_delete(struct catch_up *self, struct catch_up_request *request)

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.e2e.bridge import KEY
+from tests.e2e.openapi import check_against_openapi
 from tests.e2e.subscriber import Subscriber
 from tests.peers.process import wait_until
 
@@ -257,3 +258,195 @@ def test_what_comes_live_and_from_the_log_is_published_once_a_version(bridge, cl
     assert {(record.event_id, record.headers["ce_closedateupdated"]) for record in records} <= {
         (event["id"], event["date_updated"]) for event in seen}
     assert bridge.metrics().value("event_conflicts_total") == 0
+
+
+# ---- what Close may answer ----
+
+def test_expired_cursors_rate_limits_and_broken_pages_are_waited_out(reader, kafka, close_server, topic):
+    events = [past(close_server, HOUR + number) for number in range(400)]
+    away = reader(NEVER).start()
+    asked = iter(range(1000))
+
+    def on_request(call):
+        if call.phase == "arrived" and "_cursor" in call.query and next(asked) in (1, 3, 6):
+            close_server.log.expire_cursors()
+    close_server.on_request = on_request
+    close_server.fail_next(429, count=8, where=("GET", "/event/"), headers={"retry-after": "1"}, skip=2)
+    close_server.fail_next(500, count=2, where=("GET", "/event/"), skip=6)
+    close_server.fail_next(where=("GET", "/event/"), cut="body", skip=8)
+    close_server.fail_next(where=("GET", "/event/"), body=b"<html>", skip=10)
+    away.ask("since=3h&until=30m")
+    done = away.wait(accepted=len(events))
+    assert done["rate_limited"] > 0
+    assert versions(kafka.read(topic, count=len(events))) == collections.Counter(event["id"] for event in events)
+    log = away.bridge.log()
+    for event in ("cursor_expired", "rate_limited", "waits", "goes_on"):
+        assert f"event=catch_up.{event}" in log, event
+    assert close_server.api_key not in log
+
+
+def test_a_malformed_event_is_kept_and_the_others_go_on(reader, kafka, close_server, topic):
+    events = [past(close_server, HOUR + number) for number in range(3)]
+    away = reader(NEVER).start()
+
+    def spoil(body):
+        if not body["data"]:
+            return body
+        first, *rest = body["data"]
+        return {**body, "data": [first, {**first, "id": 7}, "nothing", {**first, "id": "ev_new", "action": None}, *rest]}
+    close_server.fail_next(where=("GET", "/event/"), edit=spoil, count=None)
+    away.ask("since=2h&until=30m")
+    assert away.wait(malformed=3, accepted=3)["read"] == 6
+    away.ask("since=2h&until=30m")  # what is kept is kept once
+    away.wait(malformed=0, accepted=0, duplicate=6)
+    assert set(versions(kafka.read_all(topic))) == {event["id"] for event in events}
+    letters = away.bridge.control("/control/dead-letters").json["dead_letters"]
+    assert len(letters) == 3
+    shown = away.bridge.control(f"/control/dead-letters?id={letters[0]['id']}")
+    assert shown.status == 200
+    assert away.bridge.metrics().value("catch_up_events_total", result="malformed") == 3
+    assert "event=catch_up.not_an_event" in away.bridge.log()
+
+
+def test_a_key_of_no_admin_holds_events_back_until_there_is_one(reader, kafka, close_server, topic):
+    away = reader({"interval": "1s", "settle": "0s"}, api_key=close_server.add_key("user", is_admin=False))
+    away.start()
+    wait_until(lambda: away.show()["point"], 30, "the first run was made")
+    away.bridge.kill()
+    close_server.behaviour.clock_skew += 3 * HOUR
+    hidden = [past(close_server, 2 * HOUR + number) for number in range(60)]
+    shown = [past(close_server, HOUR / 2 + number) for number in range(60)]
+    away.bridge.start()
+    held = away.wait("held_back", cause="incomplete")
+    wait_point(away.bridge, close_server)
+    assert "admin" in held["error"]
+    assert set(versions(kafka.read(topic, count=60))) == {event["id"] for event in shown}
+    assert "event=catch_up.incomplete" in away.bridge.log()
+    away.ask("since=3m&dry_run=true")
+    away.bridge.restart()  # it is not forgotten
+    away.wait("held_back", cause="incomplete")
+    assert away.bridge.reload(accounts=[{**away.account, "api_key": close_server.api_key}]).status == 200
+    away.wait(cause="incomplete")
+    records = kafka.read(topic, count=120)
+    assert versions(records) == collections.Counter(event["id"] for event in shown + hidden)
+    assert all("data" in json.loads(record.value) for record in records)
+
+
+# ---- on request ----
+
+def command_config(bridge):
+    """A file for commands: the bridge's own lets it choose its port."""
+    path = bridge.folder / "command.yaml"
+    path.write_text(json.dumps({**bridge.config, "control": {"address": bridge.control_address}}))
+    return path
+
+
+def test_a_request_reads_what_it_names_and_says_what_it_means(reader, kafka, close_server, topic):
+    leads = [past(close_server, 2 * DAY + number) for number in range(60)]
+    notes = [past(close_server, 2 * DAY + number, "activity.note") for number in range(60)]
+    close_server.behaviour.log_spelling = "older"
+    away = reader(NEVER).start()
+    trial = away.ask("since=3d&dry_run=true")
+    check_against_openapi("CatchUpAccepted", trial)
+    assert any("not all that there is" in warning for warning in trial["warnings"])
+    assert away.wait(dry_run=True, accepted=120)["duplicate"] == 0
+    assert kafka.read_all(topic) == []
+    away.ask("since=3d&until=1d&object_type=activity.*&action=created")
+    done = away.wait(object_type="activity.*", accepted=60)
+    assert done["ignored"] == 60
+    records = kafka.read(topic, count=60)
+    assert set(versions(records)) == {event["id"] for event in notes}
+    assert {record.headers["ce_type"] for record in records} == {"com.close.activity.note.created"}
+    away.ask("since=100d")
+    away.wait(cause="requested", accepted=60, duplicate=60)
+    assert set(versions(kafka.read(topic, count=120))) == {event["id"] for event in leads + notes}
+    answer = away.bridge.control("/control/catch-up")
+    check_against_openapi("CatchUp", answer.json)
+    assert away.show()["point"] is None and away.show()["state"] == "manual"
+
+
+@pytest.mark.parametrize("query, status, code", [
+    ("", 400, "bad_parameter"), ("since=yesterday", 400, "bad_parameter"), ("since=2099-01-01", 400, "bad_parameter"),
+    ("since=1h&until=2h", 400, "bad_parameter"), ("since=1h&dry_run=1", 400, "bad_parameter"),
+    ("since=1h&type=lead", 400, "unknown_parameter"), ("since=1h&account=other", 404, "no_such_account"),
+    ("since=1h&account=bare", 409, "no_credentials"),
+])
+def test_requests_that_make_no_sense_are_refused(shared_reader, query, status, code):
+    assert shared_reader.ask(query, status)["error"] == code
+
+
+@pytest.fixture
+def shared_reader(reader):
+    away = reader(NEVER)
+    return away.start(accounts=[away.account, {"name": "bare", "signature_keys": [KEY]}])
+
+
+def test_without_a_journal_there_is_no_catch_up(reader, kafka, topic):
+    away = reader(NEVER)
+    kafka.create_topics(topic + "-dead")
+    away.start(journal={"acknowledge": "broker"}, dead_letters={"kafka": {"topic": topic + "-dead"}})
+    for method in ("GET", "POST", "DELETE"):
+        answer = away.bridge.control("/control/catch-up?since=1h", method)
+        assert (answer.status, answer.json["error"]) == (409, "no_journal")
+    refused = away.bridge.run("catch-up", "-c", command_config(away.bridge), "--since", "1h")
+    assert refused.returncode == 65 and "acknowledge: broker" in refused.stderr
+
+
+def test_a_gap_of_the_subscription_is_read_at_once(bridge, close_server, kafka, topic):
+    kafka.create_topics(topic)
+    subscriber = Subscriber(bridge, close_server, topic, catch_up={"interval": "1d", "settle": "0s"}, sync="manual")
+    before = past(close_server, HOUR)
+    subscriber.start()
+    wait_until(lambda: show(bridge)["point"], 30, "the first run was made")
+    subscriber.sync()
+    [own] = subscriber.own
+    close_server.pause(own)
+    missed = close_server.emit(object_type="lead", action="created")
+    assert subscriber.sync()["gap"]
+    with kafka.reader(topic) as reader:
+        reader.until(lambda records: {missed["id"], before["id"]} <= {record.event_id for record in records}, 30)
+    assert wait_task(bridge, "done", cause="gap")["accepted"] >= 1
+
+
+def test_a_broker_that_is_away_is_not_waited_for_by_live_events(make_bridge, own_kafka, close_server, topic):
+    bridge = make_bridge(own_kafka())
+    for number in range(4000):
+        past(close_server, HOUR + number)
+    away = Reader(bridge, close_server, topic, NEVER).start(journal={"max_size": "4MiB"})
+    away.ask("since=3h&until=30m")
+    wait_until(lambda: away.show()["waits_for"], 60, lambda: f"it stops: {away.show()}")
+    waiting = away.show()
+    assert "half of the journal" in waiting["waits_for"]
+    for _ in range(20):
+        assert bridge.post_signed(bridge.event()).status == 200
+    assert away.bridge.control("/control/catch-up", "DELETE").json == {"cancelled": 1}
+    wait_task(bridge, "cancelled")
+
+
+# ---- the command ----
+
+def test_the_command_follows_what_it_asks_for(reader, kafka, close_server, topic):
+    events = [past(close_server, HOUR + number) for number in range(120)]
+    away = reader(NEVER).start()
+    config = command_config(away.bridge)
+
+    def run(*arguments):
+        return away.bridge.run("catch-up", "-c", config, *arguments, timeout=60)
+    done = run("--since", "2h", "--dry-run")
+    assert (done.returncode, done.stdout) == (0, "main: read 120, would hand on 120\n"), done.stderr
+    done = run("--since", "30d", "--account", "main")
+    assert (done.returncode, done.stdout) == (0, "main: read 120, new 120, duplicate 0\n"), done.stderr
+    assert "warning: The Event Log holds what changed" in done.stderr
+    assert len(kafka.read(topic, count=120)) == len(events)
+    shown = run()
+    assert shown.returncode == 0 and "main: manual" in shown.stdout and "requested  done" in shown.stdout
+    assert json.loads(run("--json").stdout)["accounts"][0]["account"] == "main"
+    assert run("--cancel").stdout == "cancelled: 0\n"
+    for arguments, code in ((("--until", "1h"), 64), (("--since", "never"), 64), (("--since", "1h", "--account", "x"), 65),
+                            (("--cancel", "--since", "1h"), 64), (("--sinc",), 64)):
+        assert run(*arguments).returncode == code, arguments
+    close_server.revoke(close_server.api_key)
+    waiting = run("--since", "1h", "--no-wait")
+    assert (waiting.returncode, waiting.stdout[:12]) == (0, "main: task 3"), waiting
+    assert away.bridge.terminate() == 0
+    assert run("--since", "1h").returncode == 69
