@@ -358,9 +358,6 @@ static void end_reading(struct catch_up_account *account)
 static void begin_reading(struct catch_up *self, struct catch_up_account *account)
 {
     struct catch_up_task *task = account->current;
-    struct log_window window = catch_up_next_window(account, task);
-    size_t max_count;
-    size_t max_bytes;
 
     if (!task->has_started) {
         task->has_started = true;
@@ -370,8 +367,7 @@ static void begin_reading(struct catch_up *self, struct catch_up_account *accoun
         task->next_report_ms = task->begun_monotonic_ms + REPORT_MS;
         catch_up_log_begin(account, task);
     }
-    catch_up_limits(window, &max_count, &max_bytes);
-    account->reading = event_log_begin(window, max_count, max_bytes);
+    account->reading = event_log_begin(catch_up_next_window(account, task));
 }
 
 static void report(struct catch_up *self, const struct catch_up_account *account,
@@ -424,33 +420,35 @@ static void take_window(struct catch_up *self, struct catch_up_account *account)
     }
 }
 
-static void shorten(struct catch_up *self, struct catch_up_account *account, int64_t oldest_ms)
+static void keep_stops(struct catch_up_account *account)
 {
-    struct error err = {0};
+    size_t count;
+    const int64_t *stops = event_log_stops(account->reading, &count);
 
-    if (!catch_up_shorten_step(account, event_log_window(account->reading), oldest_ms)) {
-        error_set(&err, ERROR_CONFIG,
-                  "Close has more events in one millisecond than can be held in memory: its Event "
-                  "Log does not select by date any more, or api_url is not Close's");
-        note_failure(self, account, &err);
-    }
-    end_reading(account);
+    catch_up_add_stops(account->current, stops, count);
 }
 
+/* What was found out stays; a cursor that lives for less time than it takes to read the window
+ * makes the window shorter. */
 static void begin_again(struct catch_up *self, struct catch_up_account *account)
 {
     struct log_window window = event_log_window(account->reading);
+    int64_t middle_ms = window.since_ms + (window.until_ms - window.since_ms) / 2;
+    struct error err;
 
     account->expirations++;
     log_info("catch_up.cursor_expired", log_str("account", account->name),
              log_i64("times", account->expirations));
-    if (account->expirations >= MAX_EXPIRATIONS) {
-        /* It lives for less time than it takes to read the window. */
-        account->expirations = 0;
-        shorten(self, account, window.until_ms);
-        return;
-    }
+    keep_stops(account);
     end_reading(account);
+    if (account->expirations < MAX_EXPIRATIONS)
+        return;
+    account->expirations = 0;
+    catch_up_add_stops(account->current, &middle_ms, 1);
+    error_set(&err, ERROR_TRANSIENT,
+              "the cursors of Close's Event Log expire before a window is read; it is read in "
+              "smaller ones");
+    note_failure(self, account, &err);
 }
 
 static void read_page(struct catch_up *self, struct catch_up_account *account)
@@ -463,10 +461,8 @@ static void read_page(struct catch_up *self, struct catch_up_account *account)
         break;
     case LOG_COMPLETE:
         note_success(self, account);
+        keep_stops(account);
         take_window(self, account);
-        break;
-    case LOG_TOO_MANY:
-        shorten(self, account, event_log_oldest_ms(account->reading));
         break;
     case LOG_EXPIRED:
         begin_again(self, account);
@@ -502,7 +498,8 @@ static bool step(struct catch_up *self, struct catch_up_account *account)
         account->current = NULL;
         return false;
     }
-    if (account->retry_at_ms > catch_up_now_ms(self) || catch_up_wait_ms(self, account) != 0)
+    if (account->retry_at_ms > catch_up_now_ms(self) || catch_up_wait_ms(self, account) != 0 ||
+        note_rate_limit(self, account))
         return false;
     if (!account->has_clock) {
         probe(self, account);

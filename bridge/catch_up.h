@@ -5,8 +5,8 @@
  * Every account with credentials is read on a schedule (accounts[].catch_up), from the point that
  * the last run reached, with an overlap, up to what is too young to be final. A stretch of time can
  * be asked for besides. Events go the way of a webhook: topic map, dedupe, journal. A window of
- * time is read whole and handed over oldest first, an event of a lead only after the one before is
- * durable; then the point reached is stored. Live events go first: it waits while publishers lag.
+ * time is read whole and handed over oldest first; once it is durable, the point reached is stored.
+ * Live events go first: it waits while publishers lag.
  *
  * Times are Close's, by the clock that its answers show.
  *

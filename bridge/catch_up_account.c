@@ -7,17 +7,12 @@
 #include "schemas/event.h"
 
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
-#define FIRST_STEP_MS (INT64_C(3600) * 1000)
+#define FIRST_STEP_MS (INT64_C(600) * 1000)
 
 enum {
     SECOND_MS = 1000,
     GROWTH = 4, /* at most, from one window to the next */
     WANTED_EVENTS = 1000,
-    MAX_EVENTS = 2500,
-    MAX_BYTES = 16 * 1024 * 1024,
-    /* Of a window of one millisecond, which cannot be made smaller. */
-    DENSE_EVENTS = 100000,
-    DENSE_BYTES = 256 * 1024 * 1024,
 };
 
 static const char *const cause_names[CATCH_UP_CAUSE_COUNT] = {
@@ -66,12 +61,19 @@ struct catch_up_account *catch_up_account_new(const char *name)
     return account;
 }
 
+static void free_task(struct catch_up_task *task)
+{
+    if (task)
+        free(task->stops);
+    free(task);
+}
+
 static void free_tasks(struct catch_up_task *task)
 {
     while (task) {
         struct catch_up_task *next = task->next;
 
-        free(task);
+        free_task(task);
         task = next;
     }
 }
@@ -83,7 +85,7 @@ void catch_up_account_free(struct catch_up_account *account)
     event_log_end(account->reading);
     free_tasks(account->tasks);
     free_tasks(account->finished);
-    free(account->run);
+    free_task(account->run);
     free(account->name);
     free(account);
 }
@@ -137,7 +139,7 @@ static void forget_run(struct catch_up_account *account)
         struct catch_up_task *run = *slot;
 
         *slot = run->next;
-        free(run);
+        free_task(run);
     }
 }
 
@@ -216,16 +218,37 @@ int64_t catch_up_task_eta_ms(const struct catch_up_task *task, int64_t now_monot
 
 /* Whole seconds as long as there are not too many events in one: nobody says how exactly Close
  * takes a bound. */
-struct log_window catch_up_next_window(const struct catch_up_account *account,
-                                       const struct catch_up_task *task)
+static int64_t end_of_step(const struct catch_up_account *account, int64_t begin_ms)
 {
-    int64_t end_ms = task->reached_ms + account->step_ms;
+    int64_t end_ms = begin_ms + account->step_ms;
 
     if (account->step_ms >= SECOND_MS)
         end_ms -= end_ms % SECOND_MS;
-    if (end_ms <= task->reached_ms)
-        end_ms = task->reached_ms + 1;
+    return end_ms > begin_ms ? end_ms : begin_ms + 1;
+}
+
+struct log_window catch_up_next_window(const struct catch_up_account *account,
+                                       const struct catch_up_task *task)
+{
+    int64_t end_ms = task->stop_count ? task->stops[task->stop_count - 1]
+                                      : end_of_step(account, task->reached_ms);
+
     return (struct log_window){task->reached_ms, end_ms < task->until_ms ? end_ms : task->until_ms};
+}
+
+void catch_up_add_stops(struct catch_up_task *task, const int64_t *stops, size_t count)
+{
+    int64_t *all = alloc_zeroed(task->stop_count + count + 1, sizeof(*all));
+
+    if (task->stop_count)
+        memcpy(all, task->stops, task->stop_count * sizeof(*all));
+    if (count)
+        memcpy(all + task->stop_count, stops, count * sizeof(*all));
+    free(task->stops);
+    task->stops = all;
+    task->stop_count += count;
+    while (task->stop_count && task->stops[task->stop_count - 1] <= task->reached_ms)
+        task->stop_count--;
 }
 
 static int64_t within(int64_t step_ms, int64_t max_ms)
@@ -242,27 +265,4 @@ void catch_up_fit_step(struct catch_up_account *account, struct log_window windo
 
     account->step_ms =
         count == 0 ? longest_ms : within(length_ms * WANTED_EVENTS / (int64_t)count, longest_ms);
-}
-
-/* What was read lies between `oldest_ms` and the end; of the rest, half is tried. */
-bool catch_up_shorten_step(struct catch_up_account *account, struct log_window window,
-                           int64_t oldest_ms)
-{
-    int64_t length_ms = window.until_ms - window.since_ms;
-    int64_t rest_ms = oldest_ms - window.since_ms;
-
-    if (length_ms <= 1)
-        return false;
-    if (rest_ms > length_ms || rest_ms < 0)
-        rest_ms = length_ms;
-    account->step_ms = within(rest_ms / 2, length_ms - 1);
-    return true;
-}
-
-void catch_up_limits(struct log_window window, size_t *out_count, size_t *out_bytes)
-{
-    bool is_shortest = window.until_ms - window.since_ms <= 1;
-
-    *out_count = is_shortest ? DENSE_EVENTS : MAX_EVENTS;
-    *out_bytes = is_shortest ? DENSE_BYTES : MAX_BYTES;
 }

@@ -51,6 +51,8 @@ struct catch_up_task {
     bool is_dry_run;                      /* only counts; not stored */
 
     /* Of this process. */
+    int64_t *stops; /* where windows have to end, the newest first: the log is dense between them */
+    size_t stop_count;
     bool is_cancelled;
     bool has_started;
     int64_t begun_ms; /* since 1970, by this machine's clock; with has_started */
@@ -138,11 +140,7 @@ struct log_window catch_up_next_window(const struct catch_up_account *account,
 /* The window held `count` events: the next is as long as it takes for a fair number. */
 void catch_up_fit_step(struct catch_up_account *account, struct log_window window, size_t count);
 
-/* The window, read down to `oldest_ms`, held too many. False: it cannot be shorter. */
-bool catch_up_shorten_step(struct catch_up_account *account, struct log_window window,
-                           int64_t oldest_ms);
-
-/* What a window may hold in memory; the shortest possible may hold more. */
-void catch_up_limits(struct log_window window, size_t *out_count, size_t *out_bytes);
+/* What was found out of the log while a window was read. */
+void catch_up_add_stops(struct catch_up_task *task, const int64_t *stops, size_t count);
 
 #endif

@@ -13,9 +13,9 @@
 #include "schemas/event_parser.h"
 
 /*
- * A window goes to the journal in chunks. A chunk holds no two events of one lead or object, and
- * the next waits until it is durable: so the order of a key is the log's, even when the journal
- * refuses some of a chunk for a while.
+ * A window goes to the journal in chunks, each event behind the one before, and the next chunk
+ * waits until this one is durable: so the order is the log's, even when the journal refuses some
+ * for a while.
  */
 
 enum {
@@ -113,8 +113,12 @@ static void on_done(struct delivery *delivery)
 static void send_off(struct catch_up *self, size_t chunk)
 {
     atomic_store(&self->on_the_way, chunk);
-    for (size_t i = 0; i < chunk; i++)
-        self->intake->accept(self->intake, &self->flights[i].delivery);
+    for (size_t i = 0; i < chunk; i++) {
+        struct delivery *delivery = &self->flights[i].delivery;
+
+        delivery->after = i > 0 ? &self->flights[i - 1].delivery : NULL;
+        self->intake->accept(self->intake, delivery);
+    }
     while (atomic_load(&self->on_the_way) > 0)
         wakeup_wait(&self->wakeup, -1);
 }
@@ -185,6 +189,7 @@ static void wait_for_time(struct catch_up *self, const struct catch_up_account *
 static bool flush(struct catch_up *self, struct catch_up_account *account)
 {
     const struct catch_up_task *task = account->current;
+    int64_t begun_ms;
 
     while (self->flight_count > 0) {
         wait_for_time(self, account);
@@ -192,34 +197,19 @@ static bool flush(struct catch_up *self, struct catch_up_account *account)
             drop_flights(self);
             return false;
         }
+        begun_ms = catch_up_now_ms(self);
         send_off(self, self->flight_count);
         self->last_chunk_ms = catch_up_now_ms(self);
         self->flight_count = keep_refused(self, account, self->flight_count);
         if (self->flight_count > 0)
             wait_a_little(self, REFUSED_MS);
+        else
+            wait_a_little(self,
+                          (int)(self->last_chunk_ms - begun_ms)); /* the other half is others' */
     }
     catch_up_serve(self);
     catch_up_show(self, false);
     return true;
-}
-
-static bool is_same(struct text a, struct text b)
-{
-    return a.size > 0 && text_equal(a, b);
-}
-
-static bool must_wait(const struct catch_up *self, const struct event *event)
-{
-    if (self->flight_count == CATCH_UP_CHUNK)
-        return true;
-    for (size_t i = 0; i < self->flight_count; i++) {
-        const struct event *other = self->flights[i].delivery.event;
-
-        if (is_same(event_text(event, EVENT_LEAD_ID), event_text(other, EVENT_LEAD_ID)) ||
-            is_same(event_text(event, EVENT_OBJECT_ID), event_text(other, EVENT_OBJECT_ID)))
-            return true;
-    }
-    return false;
 }
 
 /* Takes the event. False when it was interrupted. */
@@ -227,7 +217,7 @@ static bool add(struct catch_up *self, struct catch_up_account *account, struct 
 {
     struct catch_up_flight *flight;
 
-    if (must_wait(self, event) && !flush(self, account)) {
+    if (self->flight_count == CATCH_UP_CHUNK && !flush(self, account)) {
         event_unref(event);
         return false;
     }

@@ -96,9 +96,8 @@ static void begin_run(struct catch_up *self, struct catch_up_account *account)
     run = alloc_zeroed(1, sizeof(*run));
     run->cause = CATCH_UP_SCHEDULED;
     run->until_ms = until_ms;
-    run->since_ms =
-        max_of(max_of(account->point_ms - settings->overlap_ms, account->covered_ms),
-               oldest_of_interest(self, account));
+    run->since_ms = max_of(max_of(account->point_ms - settings->overlap_ms, account->covered_ms),
+                           oldest_of_interest(self, account));
     run->reached_ms = run->since_ms;
     account->run = run;
 }
@@ -218,6 +217,7 @@ void catch_up_advance(struct catch_up *self, struct catch_up_account *account,
     bool is_dry_run;
 
     task->reached_ms = max_of(task->reached_ms, window.until_ms);
+    catch_up_add_stops(task, NULL, 0);
     if (task->cause == CATCH_UP_SCHEDULED && task->reached_ms > account->point_ms) {
         account->point_ms = task->reached_ms;
         show_point(self, account);

@@ -122,7 +122,7 @@ static int unknown_command(const char *name)
     fprintf(stderr, "close-bridge: there is no command %s", name);
     if (nearest.name)
         fprintf(stderr, "; did you mean %s?", nearest.name);
-    fputs(" See close-bridge --help\n", stderr);
+    fputs("; see close-bridge --help\n", stderr);
     return EX_USAGE;
 }
 

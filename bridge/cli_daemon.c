@@ -23,6 +23,8 @@
 #include "bridge/cli.h"
 #include "bridge/cli_control.h"
 #include "bridge/config.h"
+#include "bridge/http_server.h"
+#include "bridge/reload.h"
 #include "bridge/serve.h"
 #include "bridge/simdjson_version.h"
 #include "bridge/version.h"
@@ -41,6 +43,36 @@ static bool choose_level(const char *name, enum log_level *out_level)
         }
     }
     return false;
+}
+
+/* Prints what is wrong with the certificates that the configuration names. */
+static int check_certificates(const struct config *config)
+{
+    struct http_credentials *listen = NULL;
+    struct http_credentials *control = NULL;
+    struct buf messages = {0};
+    int rc = reload_read_credentials(config, &config->listen.tls, "listen.tls", &messages, &listen);
+
+    if (reload_read_credentials(config, &config->control.tls, "control.tls", &messages, &control) <
+        0)
+        rc = -1;
+    fputs(buf_text(&messages).data, stderr);
+    http_credentials_free(listen);
+    http_credentials_free(control);
+    buf_release(&messages);
+    return rc;
+}
+
+/* As cli_load_config, for the commands that need every file that it names. */
+static struct config *load_all(const char *path, int *out_exit_code)
+{
+    struct config *config = cli_load_config(path, out_exit_code);
+
+    if (!config || check_certificates(config) == 0)
+        return config;
+    config_free(config);
+    *out_exit_code = EX_CONFIG;
+    return NULL;
 }
 
 static int run_serve(int argc, char **argv)
@@ -71,7 +103,7 @@ static int run_serve(int argc, char **argv)
     }
     if (optind < argc)
         return cli_extra_argument("serve", argv[optind]);
-    config = cli_load_config(cli_config_path(path), &rc);
+    config = load_all(cli_config_path(path), &rc);
     if (!config)
         return rc;
     log_configure(level, format);
@@ -88,10 +120,13 @@ const struct command cli_serve = {
     "debug|info|warn|error]\n"
     "\n"
     "Receives webhooks, makes them durable and publishes them, until SIGTERM or SIGINT; then it\n"
-    "finishes what is in flight and exits 0 within ten seconds. The log goes to standard error.\n"
+    "finishes what is in flight and exits 0 within ten seconds. SIGHUP reads the configuration "
+    "again,\n"
+    "as POST /control/reload does. The log goes to standard error.\n"
     "\n"
     "exit codes: 0 after an orderly end, 66 no configuration file, 69 something it needs is not\n"
-    "there, 74 the journal's file is damaged (start it again: it salvages what is sound), 78\n"
+    "there, or another process has the port or the journal, 74 the journal's file is damaged "
+    "(start it again: it salvages what is sound), 78\n"
     "mistakes in the configuration (all of them are listed).\n"
     "\n"
     "example: close-bridge serve -c /etc/close-bridge/close-bridge.yaml\n",
@@ -125,7 +160,7 @@ static int run_check(int argc, char **argv)
     if (rc >= 0)
         return rc;
     path = cli_config_path(path);
-    config = cli_load_config(path, &rc);
+    config = load_all(path, &rc);
     if (!config)
         return rc;
     printf("%s: ok: %zu account%s, %zu entr%s, publishers: %s%s%s\n", path, config->account_count,
@@ -141,8 +176,8 @@ const struct command cli_check = {
     "check", "list every mistake in a configuration",
     "usage: close-bridge check [-c FILE]\n"
     "\n"
-    "Reads the configuration as `serve` would and lists every mistake with its file and line.\n"
-    "Connects to nothing.\n"
+    "Reads the configuration as `serve` would, with the certificates of the listeners, and lists\n"
+    "every mistake with its file and line. Connects to nothing.\n"
     "\n"
     "exit codes: 0 no mistakes (there may be warnings), 66 no such file, 78 mistakes.\n"
     "\n"

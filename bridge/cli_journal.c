@@ -2,6 +2,7 @@
  * journal: what the journal of a bridge that does not run holds, whether its file is sound, making
  * a new one of what is, and forgetting a publisher that was removed.
  */
+#include <assert.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -34,9 +35,19 @@ struct request {
 static int fail(const struct request *request, const struct error *err)
 {
     fprintf(stderr, "%s%s\n", request->is_child ? "" : "close-bridge journal: ", err->message);
-    return err->kind == ERROR_CONFIG  ? EX_UNAVAILABLE
-           : err->kind == ERROR_INPUT ? EX_DATAERR
-                                      : EX_IOERR;
+    switch (err->kind) {
+    case ERROR_CONFIG: /* a bridge that starts must tell it from a folder in use */
+        return request->is_child ? EX_CONFIG : EX_UNAVAILABLE;
+    case ERROR_IN_USE:
+        return EX_UNAVAILABLE;
+    case ERROR_INPUT:
+        return EX_DATAERR;
+    case ERROR_NONE:
+    case ERROR_TRANSIENT:
+    case ERROR_FATAL:
+        break;
+    }
+    return EX_IOERR;
 }
 
 static int no_journal(const char *path)
@@ -275,11 +286,12 @@ static int work_with_config(const struct request *request)
 
 static int run(int argc, char **argv)
 {
-    struct request request = {.config_path = NULL};
+    struct request request = {.action = ""};
     int rc = read_request(argc, argv, &request);
 
     if (rc >= 0)
         return rc;
+    assert(request.action); /* it was read */
     if (request.path && !is_of_file(&request))
         return cli_usage_error("journal", "--path goes with verify and salvage");
     log_configure(LOG_ERROR, LOG_LOGFMT);
@@ -296,8 +308,8 @@ const struct command cli_journal = {
     "       close-bridge journal [-c FILE] drop-publisher NAME\n"
     "\n"
     "stats says what the journal holds and how far each publisher is.\n"
-    "verify reads the whole file and says whether it is sound; with --quick it leaves out the\n"
-    "bodies of events. A bridge that was not stopped in order does that at its next start.\n"
+    "verify reads the whole file and says whether it is sound; with --quick it leaves out events\n"
+    "and letters. A bridge that was not stopped in order does that at its next start.\n"
     "salvage builds a new file of all that is sound: events, cursors, parked records, dead\n"
     "letters, marks of what was received. The old file is kept beside it. A bridge that finds\n"
     "its journal damaged does that by itself.\n"

@@ -29,7 +29,9 @@ static int check(const char *command, const char *path)
     int rc = journal_verify(path, false, &report, &err);
 
     if (rc < 0)
-        return fail(command, err.message, err.kind == ERROR_CONFIG ? EX_UNAVAILABLE : EX_IOERR);
+        return fail(command, err.message,
+                    err.kind == ERROR_CONFIG || err.kind == ERROR_IN_USE ? EX_UNAVAILABLE
+                                                                         : EX_IOERR);
     if (rc == 0)
         error_set(&err, ERROR_INPUT, "there is no journal in %s", path);
     else if (!report.is_sound)

@@ -105,6 +105,18 @@ static int run_there(const struct options *options, struct control_answer *answe
     return EX_OK;
 }
 
+static void append_path(struct buf *path, const struct options *options)
+{
+    if (options->is_removal)
+        buf_append_string(path, "/control/subscriptions");
+    else
+        buf_printf(path, "/control/sync?dry_run=%s", options->is_dry_run ? "true" : "false");
+    if (options->account) {
+        buf_append_string(path, options->is_removal ? "?account=" : "&account=");
+        cli_control_append_value(path, options->account);
+    }
+}
+
 /* Replicas share no keys file: in broker mode the command does it itself. */
 static int run_where_it_is_done(const struct options *options, const struct config *config,
                                 struct buf *json)
@@ -114,13 +126,7 @@ static int run_where_it_is_done(const struct options *options, const struct conf
     struct buf path = {0};
     int rc;
 
-    buf_printf(&path, "%s?dry_run=%s",
-               options->is_removal ? "/control/subscriptions" : "/control/sync",
-               options->is_dry_run ? "true" : "false");
-    if (options->account) {
-        buf_append_string(&path, "&account=");
-        cli_control_append_value(&path, options->account);
-    }
+    append_path(&path, options);
     if (config->journal.acknowledge == ACKNOWLEDGE_JOURNAL)
         outcome = cli_control_ask(config, options->is_removal ? "DELETE" : "POST",
                                   buf_text(&path).data, ANSWER_MS, &answer);
@@ -298,9 +304,9 @@ const struct command cli_unsubscribe = {
     "running\n"
     "bridge; when none runs, or with acknowledge: broker, it does it itself.\n"
     "\n"
-    "exit codes: 0 done (also when there was none), 64 usage, 66 no configuration file, 69 an\n"
-    "account failed, or the bridge does not answer, 77 the control token is wrong, 78 mistakes in\n"
-    "the configuration, or no account to unsubscribe.\n"
+    "exit codes: 0 done (also when there was none), 64 usage, 65 the bridge knows no such account,\n"
+    "66 no configuration file, 69 an account failed, or the bridge does not answer, 77 the control\n"
+    "token is wrong, 78 mistakes in the configuration, or no account to unsubscribe.\n"
     "\n"
     "example: close-bridge unsubscribe -c close-bridge.yaml --account main\n",
     run_unsubscribe};

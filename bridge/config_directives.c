@@ -226,6 +226,15 @@ static void set_choice(const struct value *value)
         mistake(value, "is not one of %s", known);
 }
 
+static bool is_of_length(const struct value *value, size_t size)
+{
+    if (size < value->row->min)
+        mistake(value, "is shorter than %" PRIu64 " bytes", value->row->min);
+    else if (size > value->row->max)
+        mistake(value, "is longer than %" PRIu64 " bytes", value->row->max);
+    return size >= value->row->min && size <= value->row->max;
+}
+
 static void set_string(const struct value *value)
 {
     char **out = target(value);
@@ -240,7 +249,7 @@ static void set_string(const struct value *value)
         mistake(value, "holds a control character, such as the end of a line");
         return;
     }
-    if (!in_range(value, size, show_number))
+    if (!is_of_length(value, size))
         return;
     copy = value->row->type == DIRECTIVE_PATH
                ? config_value_path(value->text, value->loader->directory)

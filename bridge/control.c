@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <openssl/crypto.h>
 
@@ -140,10 +141,11 @@ static bool is_open_path(struct control *control, struct http_request *request)
 
 static bool is_token(const char *token, struct text value)
 {
-    static const char scheme[] = "Bearer ";
+    static const char scheme[] = "bearer "; /* in any case: RFC 9110 section 11.1 */
     size_t size = sizeof(scheme) - 1;
 
-    return value.data && text_starts_with(value, scheme) && value.size - size == strlen(token) &&
+    return value.data && value.size > size && strncasecmp(value.data, scheme, size) == 0 &&
+           value.size - size == strlen(token) &&
            CRYPTO_memcmp(value.data + size, token, value.size - size) == 0;
 }
 

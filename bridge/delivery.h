@@ -21,6 +21,9 @@ enum delivery_outcome {
 struct delivery {
     struct mailbox_node node;
     struct event *event; /* the delivery's own reference; opaque events are to be dead-lettered */
+    /* NULL, or one that was handed over before and outlives this one: where that was not durable,
+     * the journal does not take this one either, so that the order stays. */
+    const struct delivery *after;
     enum delivery_outcome outcome;
     const char *reason; /* with DELIVERY_UNAVAILABLE: a static sentence, safe for the sender */
     void (*done)(struct delivery *self); /* exactly once, on the intake's thread; must not block */

@@ -11,18 +11,24 @@
 #include "schemas/date.h"
 
 enum {
-    PAGE = 50,         /* Close refuses more */
-    PAGE_DIVISOR = 5,  /* of a page that is too large to be read */
-    MAX_PAGES = 20000, /* of one window */
-    SLACK_MS = 1000,   /* what Close may round a bound by */
+    PAGE = 50,          /* Close refuses more */
+    PAGE_DIVISOR = 5,   /* of a page that is too large to be read */
+    MAX_PAGES = 100000, /* of one window */
+    SLACK_MS = 1000,    /* what Close may round a bound by */
+    PART_EVENTS = 2000, /* what is kept at once, but for the last page */
+    PART_BYTES = 16 * 1024 * 1024,
+    /* The same of one millisecond, which cannot be parted. */
+    DENSE_EVENTS = 100000,
+    DENSE_BYTES = 256 * 1024 * 1024,
 };
 
 struct log_reading {
     struct log_window window;
-    size_t max_count;
-    size_t max_bytes;
     unsigned page_limit;
+    unsigned pages_read;
     char *cursor; /* NULL: the first page comes next */
+    int64_t *stops;
+    size_t stop_count;
     struct buf *pages;
     size_t page_count;
     size_t bytes;
@@ -31,32 +37,49 @@ struct log_reading {
     size_t capacity;
 };
 
-struct log_reading *event_log_begin(struct log_window window, size_t max_count, size_t max_bytes)
+struct log_reading *event_log_begin(struct log_window window)
 {
     struct log_reading *reading = alloc_zeroed(1, sizeof(*reading));
 
     reading->window = window;
-    reading->max_count = max_count;
-    reading->max_bytes = max_bytes;
     reading->page_limit = PAGE;
     return reading;
+}
+
+static void drop_pages(struct log_reading *reading)
+{
+    for (size_t i = 0; i < reading->page_count; i++)
+        buf_release(&reading->pages[i]);
+    free(reading->pages);
+    reading->pages = NULL;
+    reading->page_count = reading->bytes = reading->count = 0;
 }
 
 void event_log_end(struct log_reading *reading)
 {
     if (!reading)
         return;
-    for (size_t i = 0; i < reading->page_count; i++)
-        buf_release(&reading->pages[i]);
-    free(reading->pages);
+    drop_pages(reading);
+    free(reading->stops);
     free(reading->entries);
     free(reading->cursor);
     free(reading);
 }
 
+static int64_t end_of(const struct log_reading *reading)
+{
+    return reading->stop_count ? reading->stops[reading->stop_count - 1] : reading->window.until_ms;
+}
+
 struct log_window event_log_window(const struct log_reading *reading)
 {
-    return reading->window;
+    return (struct log_window){reading->window.since_ms, end_of(reading)};
+}
+
+const int64_t *event_log_stops(const struct log_reading *reading, size_t *out_count)
+{
+    *out_count = reading->stop_count;
+    return reading->stops;
 }
 
 /* ---- the request ---- */
@@ -167,6 +190,7 @@ static void keep_page(struct log_reading *reading, struct log_page *page, struct
     free(reading->pages);
     reading->pages = pages;
     reading->pages[reading->page_count++] = *body;
+    reading->pages_read++;
     reading->bytes += body->size;
     *body = (struct buf){0};
     keep_entries(reading, page);
@@ -181,7 +205,7 @@ static int check_end(const struct log_reading *reading, const struct log_page *p
     bool is_same =
         page->cursor_next && reading->cursor && strcmp(page->cursor_next, reading->cursor) == 0;
 
-    if (is_same || reading->page_count == MAX_PAGES)
+    if (is_same || reading->pages_read == MAX_PAGES)
         return error_set(err, ERROR_CONFIG, "Close's Event Log does not end: check api_url");
     return 0;
 }
@@ -247,13 +271,51 @@ const struct log_entry *event_log_entries(const struct log_reading *reading, siz
     return reading->entries;
 }
 
-int64_t event_log_oldest_ms(const struct log_reading *reading)
+/* ---- parts ---- */
+
+/* INT64_MAX without any that has a date. */
+static int64_t oldest_ms(const struct log_reading *reading)
 {
     for (size_t i = reading->count; i > 0; i--) {
         if (reading->entries[i - 1].has_date)
             return reading->entries[i - 1].date_ms;
     }
-    return reading->window.until_ms;
+    return INT64_MAX;
+}
+
+static bool exceeds(const struct log_reading *reading, size_t max_events, size_t max_bytes)
+{
+    return reading->count > max_events || reading->bytes > max_bytes;
+}
+
+/* Passes over what was kept: it is a window of its own. */
+static void stop_at(struct log_reading *reading, int64_t date_ms)
+{
+    int64_t *stops = alloc_zeroed(reading->stop_count + 1, sizeof(*stops));
+
+    if (reading->stop_count)
+        memcpy(stops, reading->stops, reading->stop_count * sizeof(*stops));
+    stops[reading->stop_count++] = date_ms;
+    free(reading->stops);
+    reading->stops = stops;
+    drop_pages(reading);
+}
+
+static enum log_progress make_room(struct log_reading *reading, struct error *err)
+{
+    int64_t date_ms = oldest_ms(reading);
+
+    if (!exceeds(reading, PART_EVENTS, PART_BYTES))
+        return LOG_HAS_MORE;
+    if (date_ms < end_of(reading) && date_ms > reading->window.since_ms) {
+        stop_at(reading, date_ms);
+        return LOG_HAS_MORE;
+    }
+    if (!exceeds(reading, DENSE_EVENTS, DENSE_BYTES))
+        return LOG_HAS_MORE;
+    error_set(err, ERROR_CONFIG, "Close has more than %d events of one millisecond: check api_url",
+              DENSE_EVENTS);
+    return LOG_FAILED;
 }
 
 /* ---- reading ---- */
@@ -271,15 +333,12 @@ static enum log_progress after_failure(struct log_reading *reading,
     return LOG_FAILED;
 }
 
-static enum log_progress after_page(struct log_reading *reading)
+static enum log_progress after_page(struct log_reading *reading, struct error *err)
 {
-    if (!reading->cursor) {
-        put_oldest_first(reading);
-        return LOG_COMPLETE;
-    }
-    return reading->count > reading->max_count || reading->bytes > reading->max_bytes
-               ? LOG_TOO_MANY
-               : LOG_HAS_MORE;
+    if (reading->cursor)
+        return make_room(reading, err);
+    put_oldest_first(reading);
+    return LOG_COMPLETE;
 }
 
 enum log_progress event_log_next(struct log_reading *reading, struct close_api *api,
@@ -297,7 +356,8 @@ enum log_progress event_log_next(struct log_reading *reading, struct close_api *
                              &answer, err) < 0) {
         progress = after_failure(reading, &answer);
     } else {
-        progress = take_page(reading, &answer.body, err) < 0 ? LOG_FAILED : after_page(reading);
+        progress =
+            take_page(reading, &answer.body, err) < 0 ? LOG_FAILED : after_page(reading, err);
     }
     close_answer_release(&answer);
     buf_release(&path);

@@ -2,9 +2,9 @@
  * Reads a window of time of Close's Event Log, page by page, and gives its events oldest first.
  *
  * The log comes newest first by date_updated, fifty a page, with a cursor that expires (CLOSE.md
- * section 6). So a window is read whole before anything of it is used, and one that holds too much
- * for that has to be made smaller. An event that changes meanwhile leaves the window for a later
- * one, with a newer date.
+ * section 6). Of a window that holds more than fits in memory, the newer parts are passed over and
+ * it is remembered where they end; the oldest part is what is given. The others are windows that
+ * fit. An event that changes meanwhile leaves the window for a later one, with a newer date.
  *
  * Close ignores parameters that it does not know: what comes is checked to lie in the window.
  *
@@ -31,17 +31,13 @@ struct log_window {
 
 enum log_progress {
     LOG_HAS_MORE, /* ask again */
-    LOG_COMPLETE, /* event_log_entries() has all of it */
-    LOG_TOO_MANY, /* more than fits: begin a smaller window */
-    LOG_EXPIRED,  /* the cursor: begin again */
+    LOG_COMPLETE, /* event_log_entries() has all of event_log_window() */
+    LOG_EXPIRED,  /* the cursor: begin again, with the oldest of event_log_stops() as the end */
     LOG_FAILED,   /* `err` says why; asked again, it goes on where it was */
 };
 
-/*
- * Begins to read a window that may hold `max_count` events and `max_bytes`, but for the last page.
- * Returns owned (event_log_end); never NULL.
- */
-struct log_reading *event_log_begin(struct log_window window, size_t max_count, size_t max_bytes);
+/* Returns owned (event_log_end); never NULL. */
+struct log_reading *event_log_begin(struct log_window window);
 
 /* Reads one more page. */
 enum log_progress event_log_next(struct log_reading *reading, struct close_api *api,
@@ -50,10 +46,11 @@ enum log_progress event_log_next(struct log_reading *reading, struct close_api *
 /* After LOG_COMPLETE: the events, oldest first. They live as long as the reading. */
 const struct log_entry *event_log_entries(const struct log_reading *reading, size_t *out_count);
 
-/* After LOG_TOO_MANY: the date of the oldest event that was read. */
-int64_t event_log_oldest_ms(const struct log_reading *reading);
-
+/* The part of the window that was not passed over. */
 struct log_window event_log_window(const struct log_reading *reading);
+
+/* Where the parts that were passed over begin, the newest first. */
+const int64_t *event_log_stops(const struct log_reading *reading, size_t *out_count);
 
 /* NULL is a no-op. */
 void event_log_end(struct log_reading *reading);

@@ -15,6 +15,7 @@
 #include "bridge/identity.h"
 #include "bridge/lane.h"
 #include "bridge/metrics.h"
+#include "bridge/saver.h"
 #include "schemas/event.h"
 
 enum { BUCKETS = 8192, MAX_FLIGHTS = 4000, MAX_BYTES = 64 * 1024 * 1024 };
@@ -282,12 +283,8 @@ static void conclude(struct flights *flights, struct flight *flight)
 
 static void count_dead(const struct flights *flights, const struct leg *leg)
 {
-    char labels[160] = "";
-
-    metrics_label(labels, sizeof(labels), "publisher", publisher_names[leg->publisher]);
-    metrics_label(labels, sizeof(labels), "reason", leg->dead_reason);
-    metric_add(metrics_get(flights->options.metrics, METRIC_COUNTER, "events_dead_total",
-                           "Records that became dead letters.", labels),
+    metric_add(saver_dead_total(flights->options.metrics, publisher_names[leg->publisher],
+                                leg->dead_reason),
                1);
     log_warn("record.dead_lettered", log_str("publisher", publisher_names[leg->publisher]),
              log_str("topic", leg->topic ? leg->topic : ""), log_str("reason", leg->dead_reason));

@@ -16,7 +16,8 @@ enum { BACKLOG = 1024 };
 
 static int fail_and_close(int fd, struct error *err, const char *what, const char *where)
 {
-    error_set(err, ERROR_CONFIG, "cannot %s %s: %s", what, where, strerror(errno));
+    error_set(err, errno == EADDRINUSE ? ERROR_IN_USE : ERROR_CONFIG, "cannot %s %s: %s", what,
+              where, strerror(errno));
     close(fd);
     return -1;
 }
@@ -117,7 +118,7 @@ static int remove_stale(const struct sockaddr_un *address, struct error *err)
     rc = connect(fd, (const struct sockaddr *)address, sizeof(*address));
     close(fd);
     if (rc == 0)
-        return error_set(err, ERROR_CONFIG, "cannot listen on %s: another process does",
+        return error_set(err, ERROR_IN_USE, "cannot listen on %s: another process does",
                          address->sun_path);
     unlink(address->sun_path);
     return 0;

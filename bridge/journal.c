@@ -81,7 +81,7 @@ struct journal *journal_open(const struct journal_options *options, const struct
     journal->recover_wait_ms = 50;
     journal->wakeup.fd = -1;
     journal->store.dir_fd = journal->store.lock_fd = -1;
-    journal->batch = malloc(sizeof(*journal->batch));
+    journal->batch = calloc(1, sizeof(*journal->batch));
     journal->duplicates = calloc(1, sizeof(*journal->duplicates));
     if (open_parts(journal, options, err) < 0) {
         journal_close(journal);

@@ -1,8 +1,5 @@
 #include <string.h>
 
-#include <lmdb.h>
-
-#include "bridge/base/error.h"
 #include "bridge/journal_internal.h"
 #include "schemas/event.h"
 #include "schemas/event_content.h"
@@ -48,24 +45,16 @@ static bool is_same(const struct event *a, const struct event *b)
 
 static enum finding compare_stored(struct journal *journal, uint64_t seq, const struct event *event)
 {
-    MDB_txn *txn = store_begin_read(&journal->store, NULL);
-    MDB_val key = {sizeof(seq), &seq};
+    struct journal_reader reader = {journal};
     struct event *stored = NULL;
     enum finding finding = IS_OTHER;
-    MDB_val value;
-    int rc;
 
-    if (!txn)
+    if (seq < journal->durable.head_seq)
+        return IS_DELETED;
+    if (journal_read(&reader, seq, 1, 0, &stored, NULL) != 1)
         return IS_OTHER;
-    rc = mdb_get(txn, journal->store.db[STORE_EVENTS], &key, &value);
-    if (rc == 0)
-        stored = event_from_record(value.mv_data, value.mv_size, NULL);
-    store_end_read(&journal->store, txn);
-    if (stored)
-        journal->intake.identify(&journal->intake, stored);
-    if (rc == MDB_NOTFOUND)
-        finding = IS_DELETED;
-    else if (stored && is_same(stored, event))
+    journal->intake.identify(&journal->intake, stored);
+    if (stored->record->seq == seq && is_same(stored, event))
         finding = IS_SAME;
     event_unref(stored);
     return finding;

@@ -95,6 +95,14 @@ static int give_up(const char *path, const char *why, struct error *err)
     return 0;
 }
 
+/* Of an exit code of `journal --child`. */
+static enum error_kind kind_of(int exit_code)
+{
+    return exit_code == EX_CONFIG        ? ERROR_CONFIG
+           : exit_code == EX_UNAVAILABLE ? ERROR_IN_USE
+                                         : ERROR_TRANSIENT;
+}
+
 static int salvage(const char *path, uint64_t size, struct error *err)
 {
     struct child_result result;
@@ -110,44 +118,64 @@ static int salvage(const char *path, uint64_t size, struct error *err)
     else if (result.exit_code < 0)
         rc = give_up(path, why, err);
     else
-        rc = error_set(err, result.exit_code == EX_CONFIG ? ERROR_CONFIG : ERROR_TRANSIENT, "%s",
-                       why);
+        rc = error_set(err, kind_of(result.exit_code), "%s", why);
     buf_release(&result.output);
     return rc;
 }
 
-static void log_sound(const char *path, uint64_t size, int64_t started_ms)
+/* The exit code of `journal verify`, with what it said; -1 when it ended otherwise. */
+static int run_verify(const char *how, const char *path, uint64_t size, char *why, size_t capacity,
+                      struct error *err)
 {
-    log_info("journal.verified", log_str("path", path), log_i64("bytes", (int64_t)size),
-             log_i64("ms", clock_monotonic_ms(&clock_system) - started_ms));
+    struct child_result result;
+
+    if (run("verify", how, path, time_for(size, VERIFY_MS, VERIFY_MS_PER_GIB), &result, err) < 0)
+        return EX_OSERR;
+    describe_end(&result, why, capacity);
+    buf_release(&result.output);
+    return result.exit_code;
+}
+
+/* Without room for another file: pages that are sound can be used, and damaged values in them are
+ * passed over. */
+static enum guard_result salvage_or_go_on(const char *path, uint64_t size, struct error *err)
+{
+    struct error salvage_err = {0};
+    char why[300] = "";
+
+    if (salvage(path, size, &salvage_err) == 0)
+        return GUARD_SALVAGED;
+    if (run_verify("--quick", path, size, why, sizeof(why), err) != EX_OK) {
+        *err = salvage_err;
+        return GUARD_FAILED;
+    }
+    log_error("journal.not_salvaged", log_str("path", path), log_str("error", salvage_err.message),
+              log_str("action", "its pages are sound: damaged events in them are passed over"));
+    return GUARD_SOUND;
 }
 
 static enum guard_result verify(const char *path, uint64_t size, struct error *err)
 {
     int64_t started_ms = clock_monotonic_ms(&clock_system);
-    struct child_result result;
-    char why[300];
-    int exit_code;
+    char why[300] = "";
+    int exit_code = run_verify(NULL, path, size, why, sizeof(why), err);
 
-    if (run("verify", "--quick", path, time_for(size, VERIFY_MS, VERIFY_MS_PER_GIB), &result, err) <
-        0) {
+    if (exit_code == EX_OSERR) {
         log_warn("journal.not_verified", log_str("path", path), log_str("error", err->message));
         return GUARD_PASSED;
     }
-    exit_code = result.exit_code;
-    describe_end(&result, why, sizeof(why));
-    buf_release(&result.output);
     if (exit_code == EX_OK) {
-        log_sound(path, size, started_ms);
+        log_info("journal.verified", log_str("path", path), log_i64("bytes", (int64_t)size),
+                 log_i64("ms", clock_monotonic_ms(&clock_system) - started_ms));
         return GUARD_SOUND;
     }
     if (exit_code >= 0 && exit_code != EX_DATAERR) {
-        error_set(err, ERROR_CONFIG, "%s", why);
+        error_set(err, kind_of(exit_code), "%s", why);
         return GUARD_FAILED;
     }
     log_error("journal.damaged", log_str("path", path), log_str("error", why),
               log_str("action", "what is sound in it is salvaged into a new file"));
-    return salvage(path, size, err) < 0 ? GUARD_FAILED : GUARD_SALVAGED;
+    return salvage_or_go_on(path, size, err);
 }
 
 enum guard_result journal_guard(const char *path, bool is_doubted, struct error *err)

@@ -169,6 +169,12 @@ static void gather(void *context, const struct scan_find *find)
 
 /* ---- deciding ---- */
 
+static void sort(void *items, size_t count, size_t size, int (*order)(const void *, const void *))
+{
+    if (count) /* else there is no array */
+        qsort(items, count, size, order);
+}
+
 static bool is_of_letters(const char *cursor)
 {
     return cursor[0] == '@';
@@ -222,7 +228,7 @@ static void decide_events(struct plan *plan)
     size_t kept = 0;
     const struct plan_event *first = NULL;
 
-    qsort(plan->events, plan->event_count, sizeof(*plan->events), by_seq);
+    sort(plan->events, plan->event_count, sizeof(*plan->events), by_seq);
     for (size_t i = 0; i < plan->event_count; i++) {
         struct plan_event *event = &plan->events[i];
         bool is_again = !event->is_extra && first && event->seq == first->seq;
@@ -240,7 +246,7 @@ static void decide_events(struct plan *plan)
         kept++;
     }
     plan->event_count = kept;
-    qsort(plan->events, plan->event_count, sizeof(*plan->events), by_seq);
+    sort(plan->events, plan->event_count, sizeof(*plan->events), by_seq);
 }
 
 /* Between `before` and `after`, either of which may be missing, numbers are. */
@@ -306,7 +312,7 @@ static void decide_letters(struct plan *plan)
 {
     size_t kept = 0;
 
-    qsort(plan->letters, plan->letter_count, sizeof(*plan->letters), by_place);
+    sort(plan->letters, plan->letter_count, sizeof(*plan->letters), by_place);
     for (size_t i = 0; i < plan->letter_count; i++) {
         if (kept == 0 || !is_same_letter(&plan->letters[kept - 1], &plan->letters[i]))
             plan->letters[kept++] = plan->letters[i];
@@ -328,7 +334,7 @@ static void decide_marks(struct plan *plan)
 {
     size_t kept = 0;
 
-    qsort(plan->marks, plan->mark_batches, sizeof(*plan->marks), by_age);
+    sort(plan->marks, plan->mark_batches, sizeof(*plan->marks), by_age);
     while (plan->has_secret && kept < plan->mark_batches &&
            plan->marks[kept].age_s < plan->marked_until_s)
         kept++;

@@ -17,7 +17,7 @@
 #include "bridge/identity.h"
 
 enum {
-    JOURNAL_FORMAT = 3,
+    JOURNAL_FORMAT = 4,
     PUBLISHER_SIZE = 64, /* with its terminator */
     TOPIC_SIZE = 1025,
     REASON_SIZE = 64,

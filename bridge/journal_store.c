@@ -129,7 +129,7 @@ static int refuse_second(const struct store *store, struct error *err)
 
     pid[n > 0 ? n : 0] = '\0';
     pid[strcspn(pid, "\n")] = '\0';
-    return error_set(err, ERROR_CONFIG, "journal %s: is in use by process %s", store->path,
+    return error_set(err, ERROR_IN_USE, "journal %s: is in use by process %s", store->path,
                      *pid ? pid : "(unknown)");
 }
 

@@ -10,7 +10,7 @@
 
 /*
  * The writer: takes what waits, commits it, answers. What arrives during a commit is the next
- * batch; commits begin a millisecond apart, so that under load one takes in several events.
+ * batch; the more a batch held, the longer the next one is waited for.
  *
  * A commit that fails breaks the environment: nothing that hung on it is answered 2xx, and before
  * anything else is stored the environment is closed, opened on new descriptors, and a commit that
@@ -18,7 +18,8 @@
  */
 
 enum {
-    COMMIT_EVERY_US = 1000,
+    PAUSE_PER_EVENT_US = 200,
+    PAUSE_MAX_US = 2000,
     TICK_MS = 1000,
     SQUEEZE_MS = 1000,
     RECOVER_FIRST_MS = 50,
@@ -259,7 +260,10 @@ static void decide_new(struct journal *journal, struct batch *batch, size_t i,
                        struct dedupe_mark *mark, const char *trouble)
 {
     struct delivery *delivery = batch->deliveries[i];
+    const struct delivery *after = delivery->after;
 
+    if (!trouble && after && after->outcome == DELIVERY_UNAVAILABLE)
+        trouble = after->reason;
     if (!trouble)
         trouble = admit(journal, batch, delivery);
     if (trouble) {
@@ -291,7 +295,8 @@ static void decide(struct journal *journal, struct batch *batch, size_t i, uint3
     batch->depends[i] = verdict == DEDUPE_PENDING;
     if (verdict == DEDUPE_SEEN || verdict == DEDUPE_PENDING) {
         delivery->outcome = DELIVERY_DUPLICATE;
-        duplicates_add(journal->duplicates, mark.identity);
+        if (!event_has(event, EVENT_FROM_LOG)) /* which is read again and again */
+            duplicates_add(journal->duplicates, mark.identity);
         return;
     }
     decide_new(journal, batch, i, &mark, trouble);
@@ -432,16 +437,20 @@ static void store_clock(struct journal *journal)
 }
 
 /*
- * Half of what a commit costs is the same however much it holds. An event that comes alone waits
- * for nothing; one that comes within a millisecond of the last batch waits for the rest of it.
- * What arrives meanwhile finds the mailbox filled and wakes nobody.
+ * Half of what a commit costs is the same however much it holds. So batches begin some time apart,
+ * which grows with the last one: above some 5,000 events a second it is PAUSE_MAX_US, below it
+ * shrinks to next to nothing. What arrives meanwhile finds the mailbox filled and wakes nobody.
  */
 static void await_turn(struct journal *journal)
 {
+    int64_t pause_us = (int64_t)journal->batch->delivery_count * PAUSE_PER_EVENT_US;
     int64_t now_us = clock_monotonic_us(journal->clock);
-    int64_t early_us = journal->last_batch_us + COMMIT_EVERY_US - now_us;
+    int64_t early_us;
 
-    if (early_us > 0 && early_us <= COMMIT_EVERY_US) {
+    if (pause_us > PAUSE_MAX_US)
+        pause_us = PAUSE_MAX_US;
+    early_us = journal->last_batch_us + pause_us - now_us;
+    if (early_us > 0 && early_us <= PAUSE_MAX_US) {
         nanosleep(&(struct timespec){0, (long)early_us * 1000}, NULL);
         now_us += early_us;
     }

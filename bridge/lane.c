@@ -76,11 +76,16 @@ void errands_finish(struct mailbox *mailbox)
     }
 }
 
+/* The lane whose publisher this thread serves: what that calls back is looked at right behind it,
+ * so nobody has to be woken. */
+static _Thread_local const struct lane *served;
+
 static void on_settled(void *context, struct record *record)
 {
     struct lane *lane = context;
 
-    mailbox_push(&lane->settled, &record->node);
+    if (mailbox_add(&lane->settled, &record->node) && served != lane)
+        wakeup_signal(lane->wakeup);
 }
 
 static void on_ready(void *context)
@@ -88,7 +93,8 @@ static void on_ready(void *context)
     struct lane *lane = context;
 
     atomic_store(&lane->is_ready, true);
-    wakeup_signal(lane->wakeup);
+    if (served != lane)
+        wakeup_signal(lane->wakeup);
 }
 
 static void on_state(void *context, bool is_up, const char *reason)
@@ -602,8 +608,11 @@ static void give_back_waiting(struct lane *lane)
 static void serve(struct lane *lane, bool fd_is_readable)
 {
     bool is_idle = lane->submitted == 0 || lane_is_down(lane, false);
-    enum carrier_news news = carrier_turn(&lane->carrier, fd_is_readable, is_idle);
+    enum carrier_news news;
 
+    served = lane;
+    news = carrier_turn(&lane->carrier, fd_is_readable, is_idle);
+    served = NULL;
     if (news == CARRIER_NO_NEWS)
         return;
     atomic_store(&lane->is_ready, true);

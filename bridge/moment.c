@@ -1,5 +1,6 @@
 #include "bridge/moment.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "bridge/base/error.h"
@@ -16,27 +17,20 @@ static bool lacks_seconds(struct text text)
 }
 
 /* Spells out what may be left out. */
-static struct text spell_out(struct text text, char *out)
+static struct text spell_out(struct text text, char out[SPELLED_MAX])
 {
-    size_t head = text.size > MINUTE_SIZE ? MINUTE_SIZE : text.size;
-    size_t size = head;
+    size_t head = text.size < MINUTE_SIZE ? text.size : MINUTE_SIZE;
+    const char *inserted = text.size == DAY_SIZE ? "T00:00:00" : lacks_seconds(text) ? ":00" : "";
+    struct text spelled = {out, 0};
 
-    memcpy(out, text.data, head);
-    if (text.size == DAY_SIZE) {
-        memcpy(out + size, "T00:00:00", 9);
-        return (struct text){out, size + 9};
-    }
+    snprintf(out, SPELLED_MAX, "%.*s%s%.*s", (int)head, text.data, inserted,
+             (int)(text.size - head), text.data + head);
+    spelled.size = strlen(out);
     if (head > DAY_SIZE && (out[DAY_SIZE] == ' ' || out[DAY_SIZE] == 't'))
         out[DAY_SIZE] = 'T';
-    if (lacks_seconds(text)) {
-        memcpy(out + size, ":00", 3);
-        size += 3;
-    }
-    memcpy(out + size, text.data + head, text.size - head);
-    size += text.size - head;
-    if (size > 0 && out[size - 1] == 'z')
-        out[size - 1] = 'Z';
-    return (struct text){out, size};
+    if (out[spelled.size - 1] == 'z')
+        out[spelled.size - 1] = 'Z';
+    return spelled;
 }
 
 static int64_t not_before_1970(int64_t ms)
@@ -50,7 +44,7 @@ int moment_parse(struct text text, int64_t now_ms, int64_t *out_ms, struct error
     struct instant instant;
     int64_t ago_ms;
 
-    if (text.size > 0 && text.size <= WRITTEN_MAX) {
+    if (text.size > 0 && text.size <= WRITTEN_MAX && !memchr(text.data, '\0', text.size)) {
         if (date_parse(spell_out(text, spelled), &instant)) {
             *out_ms = not_before_1970(instant.seconds * 1000 + instant.nanoseconds / 1000000);
             return 0;

@@ -85,7 +85,7 @@ static void visit_changed(void *context, const char *name, const struct directiv
 
 /* ---- preparing: whatever can fail without a trace ---- */
 
-static int read_credentials(const struct config *config, const struct config_tls *tls,
+int reload_read_credentials(const struct config *config, const struct config_tls *tls,
                             const char *name, struct buf *messages,
                             struct http_credentials **out_credentials)
 {
@@ -109,10 +109,10 @@ static int prepare(const struct reload *reload, struct attempt *attempt)
     attempt->config = config_reload(reload->config, &attempt->messages);
     if (!attempt->config)
         return -1;
-    rc = read_credentials(attempt->config, &attempt->config->listen.tls, "listen.tls",
-                          &attempt->messages, &attempt->listen);
-    if (read_credentials(attempt->config, &attempt->config->control.tls, "control.tls",
-                         &attempt->messages, &attempt->control) < 0)
+    rc = reload_read_credentials(attempt->config, &attempt->config->listen.tls, "listen.tls",
+                                 &attempt->messages, &attempt->listen);
+    if (reload_read_credentials(attempt->config, &attempt->config->control.tls, "control.tls",
+                                &attempt->messages, &attempt->control) < 0)
         rc = -1;
     return rc;
 }

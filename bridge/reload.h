@@ -13,12 +13,15 @@
 #ifndef BRIDGE_RELOAD_H
 #define BRIDGE_RELOAD_H
 
+struct buf;
 struct catch_up;
 struct clock;
 struct config;
+struct config_tls;
 struct control;
 struct dispatcher;
 struct error;
+struct http_credentials;
 struct http_request;
 struct http_server;
 struct journal;
@@ -27,6 +30,13 @@ struct reload; /* opaque: defined in reload.c */
 struct subscriptions;
 struct topic_keeper;
 struct webhook;
+
+/* Reads the certificate of a listener of `config`; NULL without TLS. `name` is its setting. -1:
+ * appends a line to `messages`, as config_load does. `*out_credentials` is owned
+ * (http_credentials_free). Any thread. */
+int reload_read_credentials(const struct config *config, const struct config_tls *tls,
+                            const char *name, struct buf *messages,
+                            struct http_credentials **out_credentials);
 
 /* Who is told of another configuration. */
 struct reload_parts {

@@ -17,15 +17,19 @@ struct metric *saver_dead_letters(struct metrics *metrics, const char *publisher
                        labels);
 }
 
-static void count_dead(const struct saver *saver, const struct note *note)
+struct metric *saver_dead_total(struct metrics *metrics, const char *publisher, const char *reason)
 {
     char labels[160] = "";
 
-    metrics_label(labels, sizeof(labels), "publisher", saver->publisher);
-    metrics_label(labels, sizeof(labels), "reason", note->reason);
-    metric_add(metrics_get(saver->metrics, METRIC_COUNTER, "events_dead_total",
-                           "Records that became dead letters.", labels),
-               1);
+    metrics_label(labels, sizeof(labels), "publisher", publisher);
+    metrics_label(labels, sizeof(labels), "reason", reason);
+    return metrics_get(metrics, METRIC_COUNTER, "events_dead_total",
+                       "Records that became dead letters.", labels);
+}
+
+static void count_dead(const struct saver *saver, const struct note *note)
+{
+    metric_add(saver_dead_total(saver->metrics, saver->publisher, note->reason), 1);
     metric_add(saver_dead_letters(saver->metrics, saver->publisher), 1);
     log_warn("record.dead_lettered", log_str("publisher", saver->publisher),
              log_str("topic", note->topic), log_str("reason", note->reason),

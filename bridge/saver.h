@@ -38,6 +38,9 @@ void saver_save(struct saver *saver, struct outgoing *outgoing, enum note_kind k
  * no events. */
 struct metric *saver_dead_letters(struct metrics *metrics, const char *publisher);
 
+/* The counter of records that became dead letters for this reason. */
+struct metric *saver_dead_total(struct metrics *metrics, const char *publisher, const char *reason);
+
 /* Tries again what could not be stored. */
 void saver_run(struct saver *saver);
 

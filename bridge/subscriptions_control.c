@@ -5,6 +5,7 @@
 #include "bridge/base/error.h"
 #include "bridge/close_api.h"
 #include "bridge/control.h"
+#include "bridge/control_query.h"
 #include "bridge/key_store.h"
 #include "bridge/subscriptions_internal.h"
 
@@ -34,38 +35,49 @@ static void fail(struct subscriptions_request *request, int status, const char *
     buf_append_char(&request->answer, '}');
 }
 
-static bool read_flag(struct http_request *request, const char *name, bool *out_value)
+/* Without the parameter `*out` is "", every account. An empty name is no account's. */
+static bool read_account(struct http_request *http, char *out, size_t capacity)
 {
-    struct text value;
+    struct text account;
 
-    *out_value = false;
-    if (!http_request_query(request, name, &value))
+    out[0] = '\0';
+    if (!http_request_query(http, "account", &account))
         return true;
-    *out_value = text_equal_string(value, "true");
-    return *out_value || text_equal_string(value, "false");
+    if (account.size == 0 || account.size >= capacity || memchr(account.data, '\0', account.size)) {
+        http_respond_error(http, 404, "no_such_account", "There is no account of this name.");
+        return false;
+    }
+    memcpy(out, account.data, account.size);
+    out[account.size] = '\0';
+    return true;
+}
+
+/* Reads nothing of a request that it answers itself. */
+static bool read_parameters(struct http_request *http, enum request_kind kind, char *out_account,
+                            size_t capacity, bool *out_is_dry_run)
+{
+    static const char *const of_sync[] = {"account", "dry_run", NULL};
+    static const char *const of_others[] = {"account", NULL};
+
+    *out_is_dry_run = false;
+    return control_query_only(http, kind == REQUEST_SYNC ? of_sync : of_others) &&
+           control_query_bool(http, "dry_run", out_is_dry_run) &&
+           read_account(http, out_account, capacity);
 }
 
 static void enqueue(struct subscriptions *subscriptions, struct http_request *http,
                     enum request_kind kind)
 {
     struct subscriptions_request *request;
-    struct text account;
+    char account[sizeof(request->account)];
     bool is_dry_run;
 
-    if (!http_request_query(http, "account", &account))
-        account = text_of("");
-    if (account.size >= sizeof(request->account) || memchr(account.data, '\0', account.size)) {
-        http_respond_error(http, 404, "no_such_account", "There is no account of this name.");
+    if (!read_parameters(http, kind, account, sizeof(account), &is_dry_run))
         return;
-    }
-    if (!read_flag(http, "dry_run", &is_dry_run)) {
-        http_respond_error(http, 400, "bad_parameter", "dry_run is true or false.");
-        return;
-    }
     request = (struct subscriptions_request *)http_defer(http, sizeof(*request), on_resumed);
     request->kind = kind;
     request->is_dry_run = is_dry_run;
-    memcpy(request->account, account.data, account.size);
+    memcpy(request->account, account, sizeof(account));
     pthread_mutex_lock(&subscriptions->lock);
     if (subscriptions->is_closed) {
         fail(request, 503, "stopping", "The bridge stops.");

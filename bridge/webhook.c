@@ -164,13 +164,22 @@ static void on_done(struct delivery *delivery)
     http_resume(&container_of(delivery, struct webhook_pending, delivery)->deferred);
 }
 
+/* With acknowledge: broker nothing is kept, and the publisher of the copies counts them. */
+static void count_dead(struct webhook *webhook)
+{
+    if (!webhook->dead_letters)
+        return;
+    metric_add(webhook->dead_letters, 1);
+    metric_add(webhook->dead_total, 1);
+}
+
 static void on_resumed(struct http_deferred *deferred)
 {
     struct webhook_pending *pending = container_of(deferred, struct webhook_pending, deferred);
 
     settle(pending, result_of(pending->delivery.outcome), pending->delivery.reason);
     if (pending->delivery.outcome == DELIVERY_DEAD_LETTERED)
-        metric_add(pending->worker->webhook->dead_letters, 1);
+        count_dead(pending->worker->webhook);
     event_unref(pending->delivery.event);
 }
 
@@ -311,6 +320,18 @@ static bool has_encoding(const struct http_request *request)
     return occurrences > 1 || (occurrences == 1 && !text_equal_string(encoding, "identity"));
 }
 
+/* What follows could be a body as well as another request, so the connection ends. */
+static void respond_no_length(struct http_request *request)
+{
+    static const char body[] = "{\"error\":\"bad_request\",\"message\":\"The request has neither "
+                               "Content-Length nor chunks.\"}";
+
+    http_respond(request, &(struct http_response){.status = 400,
+                                                  .body = {body, sizeof(body) - 1},
+                                                  .body_is_static = true,
+                                                  .close = true});
+}
+
 static void handle_webhook(struct webhook_worker *worker, struct webhook_account *account,
                            struct http_request *request)
 {
@@ -321,8 +342,7 @@ static void handle_webhook(struct webhook_worker *worker, struct webhook_account
         respond_wrong_method(request, "POST");
     } else if (!http_request_has_length(request)) {
         refuse(webhook, account->counters, request, RESULT_MALFORMED);
-        http_respond_error(request, 400, "bad_request",
-                           "The request has neither Content-Length nor chunks.");
+        respond_no_length(request);
     } else if (atomic_load_explicit(&webhook->is_draining, memory_order_relaxed)) {
         count(webhook, account->counters, RESULT_UNAVAILABLE, http_request_started_us(request));
         respond_unavailable(request, "The bridge is shutting down.", true);

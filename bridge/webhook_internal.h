@@ -92,7 +92,8 @@ struct webhook {
     struct webhook_options options;
     struct refusals *refusals;
     struct histogram *duration;
-    struct metric *dead_letters;      /* bodies that are no events, kept */
+    struct metric *dead_letters;      /* bodies that are no events, kept; NULL: none are kept */
+    struct metric *dead_total;        /* as many as there ever were; NULL too */
     struct webhook_counters *unknown; /* account "" */
     struct webhook_worker *workers;
     atomic_bool is_draining;

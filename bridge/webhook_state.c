@@ -325,7 +325,10 @@ struct webhook *webhook_new(const struct webhook_options *options, struct error 
     webhook->refusals = refusals_new(options->clock);
     webhook->duration = metrics_histogram(options->metrics, "webhook_duration_seconds",
                                           "From a complete webhook request to its answer.", "");
-    webhook->dead_letters = saver_dead_letters(options->metrics, "webhook");
+    if (options->config->journal.acknowledge == ACKNOWLEDGE_JOURNAL) {
+        webhook->dead_letters = saver_dead_letters(options->metrics, "webhook");
+        webhook->dead_total = saver_dead_total(options->metrics, "webhook", "not_an_event");
+    }
     webhook->unknown = counters_of(webhook, "");
     webhook->workers = alloc_zeroed(options->threads, sizeof(*webhook->workers));
     for (unsigned i = 0; i < options->threads && rc == 0; i++)

@@ -376,7 +376,8 @@ static int read_event_object(struct reading *reading, size_t object, const struc
 struct old_shape {
     struct text type; /* of the name "lead.created" */
     struct text action;
-    size_t id; /* these are tokens */
+    bool is_lead; /* data.id is a lead's: of lead.status_change too */
+    size_t id;    /* these are tokens */
     size_t timestamp;
     size_t object_id;
     size_t lead_id;
@@ -395,6 +396,7 @@ static int split_name(struct text name, struct old_shape *old, struct error *err
     };
     size_t dot = name.size;
 
+    old->is_lead = text_equal_string(name, "lead.status_change");
     for (size_t i = 0; i < sizeof(renamed) / sizeof(renamed[0]); i++) {
         if (text_equal_string(name, renamed[i].name)) {
             old->type = text_of(renamed[i].type);
@@ -408,6 +410,7 @@ static int split_name(struct text name, struct old_shape *old, struct error *err
         return refuse(err, "the event's name has no object type before a dot");
     old->type = (struct text){name.data, dot - 1};
     old->action = (struct text){name.data + dot, name.size - dot};
+    old->is_lead = text_equal_string(old->type, "lead");
     if (!is_type_name(old->type) || !is_type_name(old->action))
         return refuse(err, "the event's name is not an object type and an action");
     return 0;
@@ -422,7 +425,7 @@ static int read_old_data(const struct reading *reading, struct old_shape *old)
     find_members(reading, old->data, data_members, DATA_COUNT, &members);
     old->object_id = members.values[DATA_ID];
     old->lead_id = members.values[DATA_LEAD_ID];
-    if (!is_string(reading, old->lead_id) && text_equal_string(old->type, "lead"))
+    if (!is_string(reading, old->lead_id) && old->is_lead)
         old->lead_id = old->object_id;
     return refuse_repeated(reading, data_members, members.repeated);
 }

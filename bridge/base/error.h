@@ -10,6 +10,7 @@ enum error_kind {
     ERROR_NONE = 0,
     ERROR_CONFIG,    /* the operator must edit the file */
     ERROR_INPUT,     /* the sender's fault: answer 4xx, never retry */
+    ERROR_IN_USE,    /* another process has it: a journal, a port */
     ERROR_TRANSIENT, /* retry with back-off */
     ERROR_FATAL,     /* this cannot go on: no memory, a bug; a full disk is ERROR_TRANSIENT */
 };

@@ -99,14 +99,19 @@ class Bench:
             self.running.append(self._mosquitto.process)
         return self._mosquitto
 
-    def bridge(self, kafka=False, mqtt=False, topic_map=ONE_ENTRY, **sections):
-        """Starts a bridge with an empty journal, connected to its brokers."""
+    def bridge_at_rest(self, kafka=False, mqtt=False, topic_map=ONE_ENTRY):
+        """A bridge with an empty journal that is not started."""
         self.count += 1
         bridge = Bridge(self.folder / f"bridge-{self.count}", self.kafka if kafka else None,
                         self.mosquitto if mqtt else None)
-        unused = {"kafka", "mqtt"} - ({"kafka"} if kafka else set()) - ({"mqtt"} if mqtt else set())
+        unused = {"kafka", "mqtt"} - bridge.config["publishers"].keys()
         bridge.configure(listen={"threads": THREADS}, journal={"max_size": "8GiB"},
                          topic_map=[{name: entry[name] for name in entry.keys() - unused} for entry in topic_map])
+        return bridge
+
+    def bridge(self, kafka=False, mqtt=False, topic_map=ONE_ENTRY, **sections):
+        """Starts one, connected to its brokers."""
+        bridge = self.bridge_at_rest(kafka, mqtt, topic_map)
         bridge.start(**sections)
         self.running.append(bridge.process)
         for publisher in bridge.config["publishers"]:

@@ -22,7 +22,7 @@ static int64_t top_of(size_t slot)
     if (shift < 2)
         return (int64_t)slot;
     shift--;
-    return (int64_t)(((uint64_t)(slot - ((size_t)shift << PRECISION_BITS)) + 1) << shift) - 1;
+    return (int64_t)((((uint64_t)(slot - ((size_t)shift << PRECISION_BITS)) + 1) << shift) - 1);
 }
 
 void histogram_add(struct histogram *histogram, int64_t ns)

@@ -18,7 +18,7 @@ def test_version_and_help(bridge):
     assert version.returncode == 0 and version.stdout.strip()
     assert bridge.run("--version").stdout == version.stdout
     assert bridge.run("--help").returncode == 0
-    for command in ("serve", "check", "send", "status", "catalog", "topics", "asyncapi", "version", "events",
+    for command in ("serve", "check", "sync", "unsubscribe", "keys", "send", "status", "catalog", "topics", "asyncapi", "version", "events",
                     "dead-letters", "journal"):
         done = bridge.run(command, "--help")
         assert (done.returncode, "usage:" in done.stdout) == (0, True), command
@@ -60,6 +60,16 @@ def test_a_file_that_is_not_there(bridge):
         done = bridge.run(command, "-c", "not-there.yaml")
         assert done.returncode == NOINPUT
         assert "not-there.yaml" in done.stderr
+
+
+def test_check_and_serve_name_a_certificate_that_cannot_be_used(bridge, settings):
+    bridge.configure(listen={"tls": {"certificate": "not-there.pem", "key": "key.pem"}}, **settings)
+    line = next(number for number, text in enumerate(bridge.config_path.read_text().splitlines(), 1) if '"tls"' in text)
+    for command in ("check", "serve"):
+        done = bridge.run(command, "-c", bridge.config_path)
+        assert done.returncode == CONFIG
+        assert f"{bridge.config_path}:{line}: listen.tls: cannot use the certificate" in done.stderr
+        assert "not-there.pem" in done.stderr
 
 
 def test_check_does_not_print_secrets(bridge, settings):

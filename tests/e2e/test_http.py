@@ -89,6 +89,7 @@ def framing(bridge):
         "a folded line": request(bridge, body, extra=["X-A: b", " folded"]),
         "a NUL": good.replace(b"Host: bridge", b"Host: bri\0dge"),
         "a bare CR": good.replace(b"Host: bridge", b"Host: bri\rdge"),
+        "no length": request(bridge, body, length="X-Length: none"),
         "two hosts": request(bridge, body, extra=["Host: other.example.com"]),
     }
 

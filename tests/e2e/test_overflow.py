@@ -39,6 +39,7 @@ def test_a_removed_publisher_is_shown_and_can_be_dropped(kafka, mosquitto, make_
     assert bridge.terminate() == 0
     del bridge.config["publishers"]["mqtt"]
     bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
+    bridge.wait_up("kafka")
     assert bridge.readyz().json["publishers"] == {"kafka": "up", "mqtt": "removed"}
     refused = bridge.run("journal", "-c", bridge.config_path, "drop-publisher", "mqtt")
     assert refused.returncode == 69 and "in use by process" in refused.stderr
@@ -49,4 +50,5 @@ def test_a_removed_publisher_is_shown_and_can_be_dropped(kafka, mosquitto, make_
     assert bridge.run("journal", "-c", bridge.config_path, "drop-publisher", "mqtt").returncode == 65
     assert "mqtt" not in bridge.run("journal", "-c", bridge.config_path, "stats").stdout
     bridge.start()
+    bridge.wait_up("kafka")
     assert bridge.readyz().json["publishers"] == {"kafka": "up"}

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.peers.process import wait_until
+from tests.peers.process import free_port, wait_until
 
 PAGE = 4096
 
@@ -18,10 +18,10 @@ def seed():
 
 
 @pytest.fixture
-def stopped(own_kafka, make_bridge, topic):
-    """A bridge that was stopped with 200 events, small and large, that Kafka, which is down, has not got; their ids."""
-    kafka = own_kafka()
-    bridge = make_bridge(kafka).start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
+def stopped(kafka, bridge, topic):
+    """A bridge that was stopped with 200 events, small and large, that no Kafka has got yet; their ids."""
+    bridge.config["publishers"]["kafka"]["bootstrap.servers"] = f"127.0.0.1:{free_port()}"
+    bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
     ids = []
     for number in range(200):
         event = bridge.event(lead_id="lead_1")
@@ -30,6 +30,7 @@ def stopped(own_kafka, make_bridge, topic):
         ids.append(event["id"])
     assert bridge.terminate() == 0
     bridge.data = bridge.folder / "journal" / "data.mdb"
+    bridge.to_kafka = {"bootstrap.servers": kafka.bootstrap}
     return kafka, bridge, ids
 
 
@@ -59,8 +60,9 @@ def cut(data, seed):
 
 
 def swap(data, seed):
-    one, two = (PAGE * page for page in seed.sample(range(2, used(data) // PAGE), 2))
-    data[one:one + PAGE], data[two:two + PAGE] = data[two:two + PAGE], data[one:one + PAGE]
+    pages = [PAGE * page for page in seed.sample(range(2, used(data) // PAGE), 8)]
+    for one, two in zip(pages[::2], pages[1::2]):
+        data[one:one + PAGE], data[two:two + PAGE] = data[two:two + PAGE], data[one:one + PAGE]
 
 
 @pytest.mark.parametrize("damage", [flip_in_the_middle, flip_heads, zero_pages, cut, swap])
@@ -74,8 +76,7 @@ def test_what_is_sound_in_a_damaged_file_is_delivered(stopped, topic, seed, dama
     assert len(sound) >= 40, "the damage leaves something to look for"
     verified = bridge.run("journal", "-c", bridge.config_path, "verify")
     assert (verified.returncode, verified.stdout[:8]) == (65, "damaged:"), verified
-    bridge.start()
-    kafka.start()
+    bridge.start(publishers={"kafka": bridge.to_kafka})
     more = bridge.event(lead_id="lead_1")
     assert bridge.post_signed(more).json["status"] == "accepted"
     with kafka.reader(topic) as reader:
@@ -84,10 +85,11 @@ def test_what_is_sound_in_a_damaged_file_is_delivered(stopped, topic, seed, dama
     assert set(sound) <= set(came), f"{set(sound) - set(came)}:\n{bridge.log_since_start()}"
     assert set(came) <= set(ids) | {more["id"]}
     assert came == [event_id for event_id in ids if event_id in came] + [more["id"]], "in their order, once"
-    if "journal.damaged" in bridge.log_since_start():
-        aside = [path.name for path in bridge.data.parent.iterdir() if "damaged" in path.name]
-        assert len(aside) == 1 and aside[0] in bridge.log_since_start()
-        assert (bridge.data.parent / aside[0]).read_bytes() == bytes(data), "kept as it was found"
+    lost = set(ids) - set(came)
+    assert f"lost: {len(lost)} accepted event" in bridge.log_since_start() or not lost
+    aside, = [path for path in bridge.data.parent.iterdir() if "damaged" in path.name]
+    assert f"the damaged file is kept: {aside.name}" in bridge.log_since_start()
+    assert aside.read_bytes() == bytes(data), "kept as it was found"
     assert bridge.terminate() == 0
     assert bridge.run("journal", "-c", bridge.config_path, "verify").returncode == 0
     bridge.start()
@@ -99,7 +101,7 @@ def copies(data, event_id):
     at = data.find(b"CBV1")
     while at >= 0:
         size = int.from_bytes(data[at + 32:at + 36], "little")
-        if event_id.encode() in data[at:at + size]:
+        if event_id.encode() in data[at:at + min(size, 1000)]:
             yield at, size
         at = data.find(b"CBV1", at + 4)
 
@@ -120,9 +122,8 @@ def test_damage_is_found_also_after_a_kill(stopped, topic):
     data = bytearray(bridge.data.read_bytes())
     data[:2 * PAGE] = bytes(2 * PAGE)  # both meta pages: LMDB knows nothing any more
     bridge.data.write_bytes(data)
-    bridge.start()
+    bridge.start(publishers={"kafka": bridge.to_kafka})
     assert "journal.salvaged" in bridge.log_since_start()
-    kafka.start()
     with kafka.reader(topic) as reader:
         reader.until(lambda records: {record.event_id for record in records} == set(ids), 60)
     for event_id in ids[:3]:  # they are known: Close may deliver them again
@@ -177,11 +178,11 @@ def test_the_journal_command_says_what_it_finds(stopped):
     assert salvaged.returncode == 0 and "kept: 200 events, 200 of them to be published" in salvaged.stdout
     assert run("verify", "--quick").returncode == 0
     data = bytearray(bridge.data.read_bytes())
-    place, = [at for at, _ in copies(data, ids[100]) if at % PAGE == 16]  # a long one, in pages of its own
-    data[place + 200] ^= 1
+    for place, size in copies(data, ids[100]):
+        data[place + size - 1] ^= 1
     bridge.data.write_bytes(data)
     broken = run("verify")
-    assert (broken.returncode, broken.stdout) == (65, "damaged: events: a value is damaged (1 problem)\n")
+    assert broken.returncode == 65 and broken.stdout.startswith("damaged: events: a value is damaged (")
     assert run("stats").returncode == 0, "the pages are sound"
     salvaged = run("salvage")
     assert "kept: 199 events" in salvaged.stdout and "lost: 1 accepted event" in salvaged.stdout

@@ -79,7 +79,7 @@ def test_a_subscription_that_somebody_deleted_is_made_again(subscriber, close_se
 
 def test_when_forty_are_reached_the_error_says_so_and_nothing_else_happens(bridge, close_server, topic):
     close_server.add_foreign(40)
-    subscriber = Subscriber(bridge, close_server, topic).start()
+    subscriber = Subscriber(bridge, close_server, topic, sync="manual").start()
     outcome = subscriber.sync()
     assert outcome["result"] == "failed" and "40" in outcome["error"], outcome
     assert subscriber.own == []

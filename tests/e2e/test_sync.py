@@ -428,8 +428,16 @@ def test_a_stop_does_not_wait_for_close(bridge, subscriber, close_server):
 
 def test_what_is_asked_wrongly_is_refused(bridge, subscriber):
     subscriber.start()
+    subscriber.wait_synced()
     assert bridge.control("/control/sync?dry_run=maybe", "POST").status == 400
     assert bridge.control("/control/sync?account=nobody", "POST").status == 404
+    for method, path in (("POST", "/control/sync?dryrun=true"), ("DELETE", "/control/subscriptions?dry_run=true"),
+                         ("GET", "/control/subscriptions?acount=main")):
+        answer = bridge.control(path, method)
+        assert (answer.status, answer.json["error"]) == (400, "unknown_parameter"), path
+    for method, path in (("POST", "/control/sync?account="), ("DELETE", "/control/subscriptions?account=")):
+        assert bridge.control(path, method).status == 404, "no name is not every account"
+    assert len(subscriber.own) == 1, "what was refused changed nothing"
     assert bridge.control("/control/subscriptions?account=" + "x" * 100, "DELETE").status == 404
     assert bridge.control("/control/sync").status == 405
     off = {"name": "off", "signature_keys": [], "api_key": "k"}
@@ -467,6 +475,8 @@ def test_commands_ask_the_running_bridge(bridge, subscriber, close_server, comma
     assert (sent.returncode, "accepted" in sent.stdout) == (0, True), sent.stderr
     exported = commands("keys", "export", "--account", "main")
     assert (exported.returncode, exported.stdout) == (0, mine.key + "\n")
+    sent = commands("send", "--url", f"http://{bridge.address}/webhooks/main")
+    assert (sent.returncode, sent.stdout) == (0, '200 {"status":"accepted"}\n'), "signed with the subscription's key"
     close_server.fail_next(401)
     failed = commands("sync")
     assert (failed.returncode, "check api_key" in failed.stderr, "failed" in failed.stdout) == (69, True, True)
@@ -474,6 +484,8 @@ def test_commands_ask_the_running_bridge(bridge, subscriber, close_server, comma
     gone = commands("unsubscribe")
     assert (gone.returncode, "main: unsubscribed" in gone.stdout, close_server.own()) == (0, True, [])
     assert commands("keys", "export", "--account", "main").returncode == 69
+    keyless = commands("send", "--url", f"http://{bridge.address}/webhooks/main")
+    assert keyless.returncode == 78 and "close-bridge sync" in keyless.stderr
     bridge.should_run = True
     assert bridge.terminate() == 0
 

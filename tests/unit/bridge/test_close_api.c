@@ -35,7 +35,7 @@ static char url[64];
 static const struct scripted *script;
 static size_t script_size;
 static struct http_deferred *hanging[SEEN_MAX];
-static size_t hanging_count;
+static _Atomic size_t hanging_count;
 static char seen[SEEN_MAX][512]; /* "METHOD PATH authorization body" */
 static _Atomic size_t seen_count;
 
@@ -62,8 +62,8 @@ static void handle(void *context, unsigned thread, struct http_request *request)
              body.data);
     seen_count = count + 1;
     if (answer->status == 0) {
-        hanging[hanging_count++] =
-            http_defer(request, sizeof(struct http_deferred), answer_at_last);
+        hanging[hanging_count] = http_defer(request, sizeof(struct http_deferred), answer_at_last);
+        hanging_count++;
         return;
     }
     http_respond(request,

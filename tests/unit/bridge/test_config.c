@@ -430,7 +430,7 @@ static void values_are_checked(void **state)
          "c.yaml:4: control.address: is the address of the public listener; it needs its own "
          "port\n"},
         {BASE "control: {token: hunter2}\n",
-         "c.yaml:4: control.token: the value is below the least value of 16\n"},
+         "c.yaml:4: control.token: the value is shorter than 16 bytes\n"},
         {BASE "control: {token: 'hunter2 hunter2 hunter2'}\n",
          "c.yaml:4: control.token: only visible ASCII characters can be sent in a header\n"},
         {BASE "dead_letters: {kafka: {topic: 'a/b'}}\n",

@@ -107,6 +107,46 @@ static void a_read_stops_at_its_limits_but_gives_one(void **state)
     assert_int_equal(journal_read(fixture->reader, 4, 3, 11000, events, &err), 0);
 }
 
+static uint64_t found_at(struct fixture *fixture, int64_t received_ms)
+{
+    struct error err = {0};
+    uint64_t seq = 0;
+
+    assert_int_equal(journal_find(fixture->reader, received_ms, &seq, &err), 0);
+    return seq;
+}
+
+static void events_are_found_by_the_time_they_came(void **state)
+{
+    struct fixture *fixture = *state;
+    char id[16];
+
+    fixture_open(fixture);
+    assert_int_equal(found_at(fixture, 0), 1);
+    for (int i = 1; i <= 100; i++) {
+        struct event *event;
+
+        snprintf(id, sizeof(id), "ev_%d", i);
+        event = fixture_event(id, "", id, 10);
+        event->record->received_ms = 1000 * i;
+        assert_int_equal(fixture_post(fixture, event), DELIVERY_ACCEPTED);
+    }
+    for (int i = 1; i <= 100; i++) {
+        assert_int_equal(found_at(fixture, 1000 * i - 999), i);
+        assert_int_equal(found_at(fixture, 1000 * i), i);
+    }
+    assert_int_equal(found_at(fixture, INT64_MIN), 1);
+    assert_int_equal(found_at(fixture, 100001), 101);
+    assert_int_equal(found_at(fixture, INT64_MAX), 101);
+
+    fixture_settle(fixture, 60);
+    advance_s(fixture, 4000);
+    assert_int_equal(fixture_post_id(fixture, "later"), DELIVERY_ACCEPTED);
+    assert_int_equal(fixture_count(fixture), 41);
+    assert_int_equal(found_at(fixture, 5000), 61); /* the ones before are deleted */
+    assert_int_equal(found_at(fixture, 80000), 80);
+}
+
 /* ---- dedupe ---- */
 
 static void a_redelivery_is_a_duplicate_also_after_a_restart(void **state)
@@ -448,7 +488,7 @@ static void a_second_instance_is_refused_with_the_process_in_the_way(void **stat
 
     fixture_open(fixture);
     assert_null(journal_open(&fixture->options, &fixture->clock, &err));
-    assert_int_equal(err.kind, ERROR_CONFIG);
+    assert_int_equal(err.kind, ERROR_IN_USE);
     snprintf(expected, sizeof(expected), "journal %s: is in use by process %d", fixture->path,
              (int)getpid());
     assert_string_equal(err.message, expected);
@@ -585,6 +625,7 @@ int main(void)
         JOURNAL_TEST(a_stored_event_is_the_event_byte_for_byte),
         JOURNAL_TEST(many_deliveries_at_once_are_all_stored_in_the_order_of_their_sender),
         JOURNAL_TEST(a_read_stops_at_its_limits_but_gives_one),
+        JOURNAL_TEST(events_are_found_by_the_time_they_came),
         JOURNAL_TEST(a_redelivery_is_a_duplicate_also_after_a_restart),
         JOURNAL_TEST(copies_that_arrive_together_are_stored_once),
         JOURNAL_TEST(identity_is_account_id_and_date_and_other_bytes_are_published),

@@ -34,8 +34,8 @@ static struct {
     struct metrics *metrics;
     struct lane *lane;
     struct config configs[3];
-    struct fake_publisher *publisher; /* the one that lives; NULL: none */
-    atomic_int living;
+    struct fake_publisher *publisher; /* the newest */
+    atomic_int living;                /* its number; 0: none lives */
     bool create_fails;
     bool hangs;      /* destroy() says that something may still read the records */
     char sent[2000]; /* "1:a 1:b 2:b ": number of the publisher and key of each record it took */
@@ -57,12 +57,12 @@ static struct publisher *create(const void *options, const struct clock *clock,
         error_set(err, ERROR_TRANSIENT, "not now");
         return NULL;
     }
-    assert_int_equal(atomic_fetch_add(&bench.living, 1), 0); /* never two at once */
     fake = calloc(1, sizeof(*fake));
     assert_non_null(fake);
     fake->base.events = events;
     fake->base.fd = -1;
     fake->number = *(const int *)options;
+    assert_int_equal(atomic_exchange(&bench.living, fake->number), 0); /* never two at once */
     bench.publisher = fake;
     return &fake->base;
 }
@@ -83,8 +83,7 @@ static bool destroy(struct publisher *self, int64_t timeout_ms)
 {
     (void)timeout_ms;
     free(self);
-    bench.publisher = NULL;
-    atomic_fetch_sub(&bench.living, 1);
+    atomic_store(&bench.living, 0);
     return !bench.hangs;
 }
 
@@ -178,19 +177,28 @@ static void run(void)
     lane_run(bench.lane, true);
 }
 
-/* Runs until the publisher of that number lives (0: none). */
+static unsigned references(int number)
+{
+    return atomic_load(&bench.configs[number - 1].references);
+}
+
+/* 0: the first one has ended, and the lane has noticed. */
+static bool lives(int number)
+{
+    return atomic_load(&bench.living) == number && (number > 0 || references(1) == 1);
+}
+
+/* Runs until the publisher of that number lives. */
 static void run_until(int number)
 {
     const struct timespec pause = {0, 1000000};
 
-    for (int i = 0; i < TURNS; i++) {
+    for (int i = 0; i < TURNS && !lives(number); i++) {
         run();
-        if (number ? bench.publisher && bench.publisher->number == number : !bench.publisher)
-            break;
         nanosleep(&pause, NULL); /* a thread of its own ends the publisher */
     }
+    assert_true(lives(number));
     run();
-    assert_true(number ? bench.publisher && bench.publisher->number == number : !bench.publisher);
 }
 
 static void change(int number)
@@ -203,11 +211,6 @@ static void change(int number)
 static void pass_ms(int64_t ms)
 {
     atomic_fetch_add(&bench.monotonic_us, ms * 1000);
-}
-
-static unsigned references(int number)
-{
-    return atomic_load(&bench.configs[number - 1].references);
 }
 
 /* ---- the tests ---- */
@@ -341,7 +344,7 @@ static void one_that_cannot_be_made_is_tried_again(void **state)
     run();
     bench.create_fails = false;
     run();
-    assert_null(bench.publisher);
+    assert_int_equal(atomic_load(&bench.living), 0);
     pass_ms(1000);
     run_until(2);
     assert_string_equal(bench.sent, "2:a ");

@@ -351,6 +351,10 @@ static void the_older_shape_becomes_an_event_object(void **state)
          "{\"id\": \"e\\\"v\", \"date_created\": null, \"date_updated\": null, \"object_type\": "
          "\"activity.lead_status_change\", \"object_id\": \"x\", \"lead_id\": \"lead_1\", "
          "\"action\": \"created\", \"data\": {\"id\":\"x\",\"lead_id\":\"lead_1\"}}"},
+        {"{\"event\":\"lead.status_change\",\"data\":{\"id\":\"lead_1\"},\"id\":\"ev_1\"}",
+         "{\"id\": \"ev_1\", \"date_created\": null, \"date_updated\": null, \"object_type\": "
+         "\"activity.lead_status_change\", \"object_id\": \"lead_1\", \"lead_id\": \"lead_1\", "
+         "\"action\": \"created\", \"data\": {\"id\":\"lead_1\"}}"},
         {"{\"event\":\"custom_activity.created\",\"id\":\"ev_1\"}",
          "{\"id\": \"ev_1\", \"date_created\": null, \"date_updated\": null, \"object_type\": "
          "\"activity.custom_activity\", \"object_id\": null, \"lead_id\": null, \"action\": "
