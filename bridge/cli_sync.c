@@ -304,8 +304,10 @@ const struct command cli_unsubscribe = {
     "running\n"
     "bridge; when none runs, or with acknowledge: broker, it does it itself.\n"
     "\n"
-    "exit codes: 0 done (also when there was none), 64 usage, 65 the bridge knows no such account,\n"
-    "66 no configuration file, 69 an account failed, or the bridge does not answer, 77 the control\n"
+    "exit codes: 0 done (also when there was none), 64 usage, 65 the bridge knows no such "
+    "account,\n"
+    "66 no configuration file, 69 an account failed, or the bridge does not answer, 77 the "
+    "control\n"
     "token is wrong, 78 mistakes in the configuration, or no account to unsubscribe.\n"
     "\n"
     "example: close-bridge unsubscribe -c close-bridge.yaml --account main\n",
