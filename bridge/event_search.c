@@ -15,6 +15,7 @@
 
 enum {
     ROWS = 1000, /* looked at in one transaction */
+    AT_ONCE = 8, /* events in memory: they may have large bodies */
     EVENTS_MS = 3000,
     LETTERS_MS = 2000,
     DAY_MS = 24 * 3600 * 1000,
@@ -22,10 +23,11 @@ enum {
 
 static const char *const publisher_names[PUBLISHER_COUNT] = {"kafka", "mqtt"};
 
-/* An event and what is known of its records. */
+/* What is said of an event, and what is known of its records. */
 struct found {
-    struct event *event;
-    bool is_kept; /* in the journal; else only letters have it */
+    uint64_t seq;
+    struct buf members;              /* JSON, up to the publishers */
+    bool is_routed[PUBLISHER_COUNT]; /* by the map in force */
     struct buf records[PUBLISHER_COUNT];
     size_t parked[PUBLISHER_COUNT];
     size_t dead[PUBLISHER_COUNT];
@@ -33,6 +35,7 @@ struct found {
 
 struct run {
     const struct event_search *search;
+    struct router *router;
     struct found *found; /* by seq, the largest first */
     size_t count;
     size_t capacity;
@@ -54,21 +57,61 @@ static bool is_over(struct run *run)
 
 /* ---- what is found ---- */
 
-/* Takes the event. */
+static void append_time(struct buf *json, const char *name, int64_t wall_ms)
+{
+    buf_printf(json, ",\"%s\":\"", name);
+    buf_append_utc(json, wall_ms);
+    buf_append_char(json, '"');
+}
+
+static void append_members(const struct run *run, struct event *event, bool is_kept,
+                           struct buf *json)
+{
+    static const struct {
+        const char *name;
+        enum event_field field;
+    } members[] = {{"account", EVENT_ACCOUNT},          {"id", EVENT_ID},
+                   {"object_type", EVENT_OBJECT_TYPE},  {"action", EVENT_ACTION},
+                   {"object_id", EVENT_OBJECT_ID},      {"lead_id", EVENT_LEAD_ID},
+                   {"date_updated", EVENT_DATE_UPDATED}};
+
+    buf_printf(json, "{\"seq\":%" PRIu64, event->record->seq);
+    append_time(json, "received", event->record->received_ms);
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        struct text value = event_text(event, members[i].field);
+
+        if (value.size == 0)
+            continue;
+        buf_printf(json, ",\"%s\":", members[i].name);
+        buf_append_json_string(json, value);
+    }
+    buf_printf(json, ",\"origin\":\"%s\",\"duplicates\":%u,\"in_journal\":%s",
+               event_has(event, EVENT_FROM_LOG) ? "event_log" : "webhook",
+               journal_duplicates(run->search->journal, event), is_kept ? "true" : "false");
+}
+
+/* Takes the event; its body is not kept. `is_kept`: it is in the journal, else only letters have
+ * it. */
 static struct found *add(struct run *run, struct event *event, bool is_kept)
 {
     struct found *found = &run->found[run->count++];
+    const struct route *routes;
 
-    *found = (struct found){.event = event, .is_kept = is_kept};
+    *found = (struct found){.seq = event->record->seq};
+    append_members(run, event, is_kept, &found->members);
+    for (int p = 0; p < PUBLISHER_COUNT; p++)
+        found->is_routed[p] =
+            router_route(run->router, event, (enum publisher_index)p, &routes) > 0;
     if (event->record->received_ms < run->oldest_ms)
         run->oldest_ms = event->record->received_ms;
+    event_unref(event);
     return found;
 }
 
 static struct found *find(struct run *run, uint64_t seq)
 {
     for (size_t i = 0; i < run->count; i++) {
-        if (run->found[i].event->record->seq == seq)
+        if (run->found[i].seq == seq)
             return &run->found[i];
     }
     return NULL;
@@ -76,8 +119,8 @@ static struct found *find(struct run *run, uint64_t seq)
 
 static int newest_first(const void *a, const void *b)
 {
-    uint64_t left = ((const struct found *)a)->event->record->seq;
-    uint64_t right = ((const struct found *)b)->event->record->seq;
+    uint64_t left = ((const struct found *)a)->seq;
+    uint64_t right = ((const struct found *)b)->seq;
 
     return (left < right) - (left > right);
 }
@@ -85,16 +128,17 @@ static int newest_first(const void *a, const void *b)
 static int search_events(struct run *run, uint64_t *before, struct error *err)
 {
     const struct event_search *search = run->search;
-    struct event **events = alloc_zeroed(search->limit, sizeof(struct event *));
+    struct event *events[AT_ONCE];
     int count = 0;
 
     while (count >= 0 && *before > 1 && run->count < search->limit && !is_over(run)) {
+        size_t left = search->limit - run->count;
+
         count = journal_search(search->reader, &search->query, before, ROWS,
-                               search->limit - run->count, events, err);
+                               left < AT_ONCE ? left : AT_ONCE, events, err);
         for (int i = 0; i < count; i++)
             add(run, events[i], true);
     }
-    free(events);
     return count < 0 ? -1 : 0;
 }
 
@@ -105,13 +149,6 @@ static void begin_record(struct buf *records, const char *state, struct text top
     buf_append_string(records, records->size ? "," : "");
     buf_printf(records, "{\"state\":\"%s\",\"topic\":", state);
     buf_append_json_string(records, topic);
-}
-
-static void append_time(struct buf *json, const char *name, int64_t wall_ms)
-{
-    buf_printf(json, ",\"%s\":\"", name);
-    buf_append_utc(json, wall_ms);
-    buf_append_char(json, '"');
 }
 
 struct outcome_visit {
@@ -229,13 +266,11 @@ static int search_letters(struct run *run, enum letter_list list, struct error *
 
 /* ---- as JSON ---- */
 
-static const char *state_of(const struct run *run, const struct found *found, int p,
-                            struct router *router)
+static const char *state_of(const struct run *run, const struct found *found, int p)
 {
     const struct event_search *search = run->search;
-    const struct route *routes;
 
-    if (found->event->record->seq > search->settled[p])
+    if (found->seq > search->settled[p])
         return "pending";
     if (found->dead[p])
         return "dead";
@@ -243,7 +278,7 @@ static const char *state_of(const struct run *run, const struct found *found, in
         return "parked";
     if (found->records[p].size)
         return "delivered";
-    if (router_route(router, found->event, (enum publisher_index)p, &routes) == 0)
+    if (!found->is_routed[p])
         return "none";
     /* One that may lose may have given it up. */
     return (p == PUBLISHER_KAFKA ? search->config->kafka : search->config->mqtt).overflow ==
@@ -252,62 +287,31 @@ static const char *state_of(const struct run *run, const struct found *found, in
                : "delivered";
 }
 
-static void append_publishers(const struct run *run, const struct found *found,
-                              struct router *router, struct buf *json)
+static void append_event(const struct run *run, const struct found *found, struct buf *json)
 {
     const char *comma = "";
 
+    buf_append_text(json, buf_text(&found->members));
     buf_append_string(json, ",\"publishers\":[");
     for (int p = 0; p < PUBLISHER_COUNT; p++) {
         if (!run->search->is_configured[p])
             continue;
         buf_printf(json, "%s{\"publisher\":\"%s\",\"state\":\"%s\",\"records\":[", comma,
-                   publisher_names[p], state_of(run, found, p, router));
+                   publisher_names[p], state_of(run, found, p));
         buf_append_text(json, buf_text(&found->records[p]));
         buf_append_string(json, "]}");
         comma = ",";
     }
-    buf_append_char(json, ']');
+    buf_append_string(json, "]}");
 }
 
-static void append_event(const struct run *run, const struct found *found, struct router *router,
-                         struct buf *json)
-{
-    static const struct {
-        const char *name;
-        enum event_field field;
-    } members[] = {{"account", EVENT_ACCOUNT},          {"id", EVENT_ID},
-                   {"object_type", EVENT_OBJECT_TYPE},  {"action", EVENT_ACTION},
-                   {"object_id", EVENT_OBJECT_ID},      {"lead_id", EVENT_LEAD_ID},
-                   {"date_updated", EVENT_DATE_UPDATED}};
-    const struct event *event = found->event;
-
-    buf_printf(json, "{\"seq\":%" PRIu64, event->record->seq);
-    append_time(json, "received", event->record->received_ms);
-    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-        struct text value = event_text(event, members[i].field);
-
-        if (value.size == 0)
-            continue;
-        buf_printf(json, ",\"%s\":", members[i].name);
-        buf_append_json_string(json, value);
-    }
-    buf_printf(json, ",\"origin\":\"%s\",\"duplicates\":%u,\"in_journal\":%s",
-               event_has(event, EVENT_FROM_LOG) ? "event_log" : "webhook",
-               journal_duplicates(run->search->journal, found->event),
-               found->is_kept ? "true" : "false");
-    append_publishers(run, found, router, json);
-    buf_append_char(json, '}');
-}
-
-static void append_all(const struct run *run, uint64_t next, struct router *router,
-                       struct buf *json)
+static void append_all(const struct run *run, uint64_t next, struct buf *json)
 {
     buf_append_string(json, "{\"events\":[");
     for (size_t i = 0; i < run->count; i++) {
         if (i)
             buf_append_string(json, ",\n ");
-        append_event(run, &run->found[i], router, json);
+        append_event(run, &run->found[i], json);
     }
     if (next > 1)
         buf_printf(json, "],\"next\":%" PRIu64, next);
@@ -330,7 +334,7 @@ static int search_all(struct run *run, uint64_t *before, struct error *err)
 static void release(struct run *run)
 {
     for (size_t i = 0; i < run->count; i++) {
-        event_unref(run->found[i].event);
+        buf_release(&run->found[i].members);
         for (int p = 0; p < PUBLISHER_COUNT; p++)
             buf_release(&run->found[i].records[p]);
     }
@@ -343,17 +347,17 @@ int event_search_run(const struct event_search *search, struct buf *json, struct
                       .capacity = search->limit * 2, /* as many that only letters have */
                       .oldest_ms = INT64_MAX,
                       .is_complete = true};
-    struct router *router = router_new(search->config, err);
     uint64_t before = search->before;
-    int rc = -1;
+    int rc;
 
-    if (!router)
+    run.router = router_new(search->config, err);
+    if (!run.router)
         return -1;
     run.found = alloc_zeroed(run.capacity, sizeof(*run.found));
     rc = search_all(&run, &before, err);
     if (rc == 0)
-        append_all(&run, before, router, json);
+        append_all(&run, before, json);
     release(&run);
-    router_free(router);
+    router_free(run.router);
     return rc;
 }

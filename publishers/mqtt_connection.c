@@ -1,9 +1,12 @@
 #include "publishers/mqtt_connection.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
@@ -191,6 +194,23 @@ int mqtt_connection_socket(struct mqtt_connection *connection, bool *out_wants_w
 {
     *out_wants_write = mosquitto_want_write(connection->client);
     return mosquitto_socket(connection->client);
+}
+
+/* Fails on what is no TCP socket any more, where nothing is sent either. */
+static void set_cork(struct mqtt_connection *connection, int is_on)
+{
+    (void)setsockopt(mosquitto_socket(connection->client), IPPROTO_TCP, TCP_CORK, &is_on,
+                     sizeof(is_on));
+}
+
+void mqtt_connection_hold(struct mqtt_connection *connection)
+{
+    set_cork(connection, 1);
+}
+
+void mqtt_connection_release(struct mqtt_connection *connection)
+{
+    set_cork(connection, 0);
 }
 
 int mqtt_connection_turn(struct mqtt_connection *connection, bool can_read, bool can_write,

@@ -43,6 +43,11 @@ int mqtt_connection_socket(struct mqtt_connection *connection, bool *out_wants_w
 int mqtt_connection_turn(struct mqtt_connection *connection, bool can_read, bool can_write,
                          struct error *err);
 
+/* Between the two the kernel keeps what does not fill a packet, so that small messages that are
+ * published together share packets. */
+void mqtt_connection_hold(struct mqtt_connection *connection);
+void mqtt_connection_release(struct mqtt_connection *connection);
+
 /* Publishes; returns libmosquitto's return code and the message id. */
 int mqtt_connection_publish(struct mqtt_connection *connection, const struct record *record,
                             int *out_mid);

@@ -212,7 +212,10 @@ static bool take_submitted(struct mqtt *mqtt)
 {
     struct mailbox_node *node = mailbox_take(&mqtt->submitted);
     bool is_alive = mqtt->connection && atomic_load(&mqtt->is_accepting);
+    bool are_many = is_alive && node && node->next;
 
+    if (are_many)
+        mqtt_connection_hold(mqtt->connection);
     while (node) {
         struct record *record = container_of(node, struct record, node);
 
@@ -222,6 +225,8 @@ static bool take_submitted(struct mqtt *mqtt)
         else
             settle(mqtt, record, SETTLED_RETRY, "connection_lost");
     }
+    if (are_many)
+        mqtt_connection_release(mqtt->connection);
     return is_alive || !mqtt->connection;
 }
 

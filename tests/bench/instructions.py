@@ -88,8 +88,17 @@ def _print(counts, before):
     print(f"{'all':<28}{sum(counts.values()) / EVENTS:>10,.0f}{sum(before.values()) / EVENTS:>10,.0f}")
 
 
+def markdown(counts):
+    """For docs/performance.md."""
+    total = sum(counts.values())
+    lines = ["| part | instructions an event | share |", "|---|---:|---:|"]
+    lines += [f"| {name} | {counts[name] / EVENTS:,.0f} | {counts[name] / total:.0%} |"
+              for name in sorted(counts, key=counts.get, reverse=True)]
+    return "\n".join(lines + [f"| all | {total / EVENTS:,.0f} | |"]) + "\n"
+
+
 def count(bench, accept):
-    """Counts, prints and compares. Returns the exit code: 1 when more are needed than in the baseline."""
+    """Counts, prints and compares. Returns what was counted and the exit code: 1 when it is more than the baseline."""
     bench.say("counting instructions: about a minute")
     counts = _measure(bench, bench.folder / "callgrind.out")
     before = json.loads(BASELINE.read_text())["instructions"] if BASELINE.exists() else {}
@@ -97,10 +106,10 @@ def count(bench, accept):
     _print(counts, before)
     if accept:
         BASELINE.write_text(json.dumps({"events": EVENTS, "instructions": counts}, indent=1, sort_keys=True) + "\n")
-        return 0
+        return counts, 0
     if not before:
         print("there is no baseline: --accept makes one")
-        return 1
+        return counts, 1
     change = sum(counts.values()) / sum(before.values()) - 1
     print(f"{change:+.1%}; up to {TOLERANCE:.0%} is chance")
-    return 1 if change > TOLERANCE else 0
+    return counts, 1 if change > TOLERANCE else 0

@@ -44,12 +44,28 @@ def table(run):
     return "\n".join(lines)
 
 
+THREADS = ("webhooks", "journal", "dispatcher", "librdkafka", "mqtt")
+
+
+def _by_thread(run):
+    """Where the CPU time of an event goes."""
+    lines = ["| CPU us an event | " + " | ".join(THREADS) + " | others | all |", "|---|" + "---:|" * (len(THREADS) + 2)]
+    for row in run.rows:
+        if not row.threads or row.floor is row:
+            continue
+        named = [row.threads.get(name, 0) for name in THREADS]
+        cells = [f"{spent:.1f}" if spent >= 0.05 else "" for spent in (*named, row.cpu_us - sum(named), row.cpu_us)]
+        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def markdown(run, command):
     """For docs/performance.md."""
     lines = [f"`{command}` on {machine.describe()}:", "", "| " + " | ".join(COLUMNS) + " |",
              "|---|" + "---:|" * (len(COLUMNS) - 1)]
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in run.rows]
     lines += [""] + [f"- {note}" for note in _notes(run)]
+    lines += [""] + _by_thread(run)
     lines += ["", "| target | measured | met |", "|---|---|---|"]
     lines += [f"| {name}: {sentence.rsplit(': ', 1)[0]} | {sentence.rsplit(': ', 1)[1]} | {'yes' if is_met else '**no**'} |"
               for name, sentence, is_met in _targets(run)]

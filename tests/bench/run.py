@@ -24,15 +24,16 @@ def options():
     parser.add_argument("--only", metavar="GROUP", action="append", choices=rows.GROUPS, help="only this group; can be repeated")
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="writes the figures there as JSON")
     parser.add_argument("--markdown", metavar="FILE", type=pathlib.Path,
-                        help="writes the table there, between its lines 'begin: table' and 'end: table' when it has them")
+                        help="renews the tables of that page, which docs/performance.md is")
     parser.add_argument("--instructions", action="store_true",
                         help="counts the instructions of 10,000 events and compares them with tests/bench/baseline.json")
     parser.add_argument("--accept", action="store_true", help="with --instructions: makes what was counted the new baseline")
     return parser.parse_args()
 
 
-def write_between_marks(path, text):
-    begin, end = "<!-- begin: table -->\n", "<!-- end: table -->\n"
+def write_between_marks(path, name, text):
+    """Renews one part of a page; a page without the marks becomes that part."""
+    begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->\n"
     old = path.read_text() if path.exists() else ""
     if begin in old and end in old:
         text = old[:old.index(begin) + len(begin)] + text + old[old.index(end):]
@@ -48,8 +49,15 @@ def measure(bench, asked, command):
     if asked.json:
         asked.json.write_text(json.dumps(report.as_json(run, command), indent=1) + "\n")
     if asked.markdown:
-        write_between_marks(asked.markdown, report.markdown(run, command))
+        write_between_marks(asked.markdown, "rows", report.markdown(run, command))
     return 0
+
+
+def count_instructions(bench, asked):
+    counts, code = instructions.count(bench, asked.accept)
+    if asked.markdown:
+        write_between_marks(asked.markdown, "instructions", instructions.markdown(counts))
+    return code
 
 
 def main():
@@ -58,7 +66,7 @@ def main():
     bench = Bench(folder, seconds=2 if asked.quick else 8)
     try:
         if asked.instructions:
-            return instructions.count(bench, asked.accept)
+            return count_instructions(bench, asked)
         return measure(bench, asked, " ".join(["scripts/bench", *(["--quick"] if asked.quick else [])]))
     finally:
         bench.close()

@@ -46,6 +46,7 @@ def ids_of(records):
     return [record.event_id for record in records]
 
 
+@pytest.mark.row("F22")
 def test_they_are_listed_shown_sent_again_and_dropped(kafka, bridge, topic):
     kafka.create_topics(topic, max_message_bytes="4000")
     bridge.start(dead_letters={"kafka": {"topic": topic + "-dead"}},
@@ -102,6 +103,7 @@ def test_they_are_listed_shown_sent_again_and_dropped(kafka, bridge, topic):
     assert len(kafka.read_all(topic + "-dead")) == 3
 
 
+@pytest.mark.row("F22")
 def test_what_a_kill_interrupts_stays_a_dead_letter_and_arrives_in_order(own_kafka, make_bridge, topic):
     kafka = own_kafka().start()
     kafka.create_topics(topic, max_message_bytes="2000")

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.row("F21")
+
 
 @pytest.fixture
 def running(bridge, topic):

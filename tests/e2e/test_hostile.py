@@ -4,6 +4,10 @@ What is JSON passes byte for byte, what is not becomes a dead letter; nothing is
 """
 import json
 
+import pytest
+
+pytestmark = pytest.mark.row("F22")
+
 GOOD = b'{"event":{"id":"%s","object_type":"lead","action":"created","lead_id":"lead_1","data":%s}}'
 
 # Valid JSON that parsers get wrong: values of `data`.

@@ -207,6 +207,7 @@ def test_slow_senders_do_not_hold_up_honest_ones(running):
             connection.close()
 
 
+@pytest.mark.row("F6")
 def test_a_journal_that_is_full_gives_503_and_takes_events_again_when_there_is_room(own_kafka, make_bridge, topic):
     kafka = own_kafka()
     bridge = make_bridge(kafka).start(journal={"max_size": "8MiB"},

@@ -11,6 +11,7 @@ def routes(topic):
     return [{"object_type": "*", "kafka": {"topic": topic}}]
 
 
+@pytest.mark.row("F23")
 @pytest.mark.parametrize("round_number", range(3))
 def test_sigterm_under_load_ends_with_0_and_loses_nothing(kafka, bridge, topic, round_number):
     bridge.start(topic_map=routes(topic))
@@ -27,6 +28,7 @@ def test_sigterm_under_load_ends_with_0_and_loses_nothing(kafka, bridge, topic, 
         assert len(ids) == len(set(ids)), "an orderly stop publishes nothing twice"
 
 
+@pytest.mark.row("F23")
 def test_sigterm_with_every_broker_down_ends_with_0_in_time(own_kafka, mosquitto, make_bridge, topic):
     bridge = make_bridge(own_kafka(), mosquitto).start(topic_map=[
         {"object_type": "*", "kafka": {"topic": topic}, "mqtt": {"topic": topic, "qos": 1}}])
@@ -35,6 +37,7 @@ def test_sigterm_with_every_broker_down_ends_with_0_in_time(own_kafka, mosquitto
     assert bridge.terminate() == 0
 
 
+@pytest.mark.row("F23")
 def test_sigterm_twice_is_as_good_as_once(kafka, bridge, topic):
     bridge.start(topic_map=routes(topic))
     with Load(bridge) as load:
@@ -46,6 +49,7 @@ def test_sigterm_twice_is_as_good_as_once(kafka, bridge, topic):
         reader.until(lambda records: set(load.accepted) <= {record.event_id for record in records}, 30)
 
 
+@pytest.mark.row("F24")
 def test_a_second_instance_on_the_same_journal_refuses(kafka, make_bridge, topic):
     first = make_bridge(kafka).start(topic_map=routes(topic))
     second = make_bridge(kafka, name="second")
@@ -59,6 +63,7 @@ def test_a_second_instance_on_the_same_journal_refuses(kafka, make_bridge, topic
     assert [record.event_id for record in kafka.read(topic, count=1)] == [event["id"]]
 
 
+@pytest.mark.row("F24")
 def test_a_port_in_use_is_an_error_that_names_it(kafka, make_bridge, topic):
     first = make_bridge(kafka).start(topic_map=routes(topic))
     second = make_bridge(kafka, name="second")
@@ -69,6 +74,7 @@ def test_a_port_in_use_is_an_error_that_names_it(kafka, make_bridge, topic):
     assert first.control_address in second.log()
 
 
+@pytest.mark.row("F23")
 def test_an_idle_connection_does_not_delay_the_stop(bridge, topic):
     import socket
     bridge.start(topic_map=routes(topic))

@@ -2,6 +2,8 @@
 import threading
 import time
 
+import pytest
+
 from tests.e2e.bridge import Load
 from tests.peers.process import wait_until
 
@@ -18,6 +20,7 @@ def post_all(bridge, count):
     return [event["id"] for event in events]
 
 
+@pytest.mark.row("F10")
 def test_events_wait_for_a_kafka_that_is_down_at_the_start(own_kafka, make_bridge, topic):
     kafka = own_kafka()
     bridge = make_bridge(kafka).start(topic_map=[{"object_type": "*", "kafka": {"topic": topic, "key": "{action}"}}])
@@ -112,6 +115,7 @@ def test_mosquitto_does_not_wait_for_a_kafka_that_is_stopped(own_kafka, mosquitt
         reader.until(lambda records: {record.event_id for record in records} == set(ids), 60)
 
 
+@pytest.mark.row("F10")
 def test_a_topic_that_does_not_exist_holds_up_no_other(own_kafka, make_bridge, topic):
     kafka = own_kafka(auto_create_topics_enable="false").start()
     known, unknown = topic + "-known", topic + "-unknown"
@@ -137,6 +141,7 @@ def test_a_topic_that_does_not_exist_holds_up_no_other(own_kafka, make_bridge, t
     wait_until(lambda: bridge.metrics().value("parked_events", publisher="kafka") == 0, 30, "nothing is parked")
 
 
+@pytest.mark.row("F22")
 def test_a_record_that_the_topic_cannot_take_is_a_dead_letter_and_others_flow(own_kafka, make_bridge, topic):
     kafka = own_kafka().start()
     kafka.create_topics(topic, max_message_bytes="4000")

@@ -5,6 +5,8 @@ import re
 import signal
 import threading
 
+import pytest
+
 from tests.e2e.bridge import KEY
 from tests.e2e.subscriber import PAIRS, Subscriber
 from tests.e2e.test_topic_map import check_against_openapi
@@ -103,6 +105,7 @@ def successful(bridge):
     return bridge.metrics().value("config_last_reload_successful")
 
 
+@pytest.mark.row("F23")
 def test_two_hundred_reloads_under_load_lose_nothing(kafka, bridge, topic):
     """Two maps in turn, a bad file now and then, by signal and by request."""
     maps = [[to_kafka(topic + "-a"), to_kafka(topic + "-tasks", object_type="task.lead")],
@@ -162,6 +165,7 @@ def test_an_entry_that_comes_under_load_misses_no_event_that_was_let_in(kafka, b
     assert bridge.metrics().value("events_dead_total") == 0
 
 
+@pytest.mark.row("F23")
 def test_a_bad_file_changes_nothing_and_every_mistake_is_said(kafka, bridge, topic):
     bridge.start(topic_map=[to_kafka(topic)])
     good = dict(bridge.config)
@@ -250,6 +254,7 @@ def test_limits_change_with_the_next_request(kafka, bridge, topic):
     assert bridge.post_signed(bridge.event(data={"text": "x" * 200_000})).status == 413
 
 
+@pytest.mark.row("F23")
 def test_keys_are_rotated_under_load_without_a_401(kafka, bridge, topic):
     account = {"name": "main", "signature_keys": [KEY], "sync": "manual"}
     bridge.start(topic_map=[to_kafka(topic)], accounts=[account])

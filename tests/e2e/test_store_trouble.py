@@ -7,6 +7,8 @@ import pytest
 
 from tests.peers.process import free_port, wait_until
 
+pytestmark = pytest.mark.row("F8")
+
 PAGE = 4096
 
 

@@ -428,7 +428,7 @@ def test_a_stop_does_not_wait_for_close(bridge, subscriber, close_server):
 
 def test_what_is_asked_wrongly_is_refused(bridge, subscriber):
     subscriber.start()
-    subscriber.wait_synced()
+    subscriber.sync()
     assert bridge.control("/control/sync?dry_run=maybe", "POST").status == 400
     assert bridge.control("/control/sync?account=nobody", "POST").status == 404
     for method, path in (("POST", "/control/sync?dryrun=true"), ("DELETE", "/control/subscriptions?dry_run=true"),

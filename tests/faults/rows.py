@@ -38,8 +38,6 @@ ROWS = {
     "F25": "two faults at once",
     "F27": "soak with mixed faults",
     "F29": "races, under ThreadSanitizer",
-    "F30": "secrets in logs, metrics, journal and memory",
-    "S": "the security requirements",
     "mutants": "each broken build is caught by its row",
 }
 
