@@ -14,11 +14,11 @@
 
 /* A task that this command asked for. */
 struct cli_task {
-    char account[65];
     uint64_t id;
     unsigned failing; /* looks in a row at which its account could not be read */
     bool is_done;
     bool has_failed; /* it does not go on by itself */
+    char account[65];
 };
 
 enum { CLI_TASK_PATIENCE = 60 }; /* looks, until a failing account counts as a failure */

@@ -250,13 +250,13 @@ static int compare(const void *a, const void *b)
 static void put_oldest_first(struct log_reading *reading)
 {
     size_t count = reading->count;
-    const struct log_entry **order = alloc_zeroed(count + 1, sizeof(*order));
+    const struct log_entry **order = alloc_zeroed(count + 1, sizeof(struct log_entry *));
     struct log_entry *sorted = alloc_zeroed(count + 1, sizeof(*sorted));
 
     date_all(reading);
     for (size_t i = 0; i < count; i++)
         order[i] = &reading->entries[i];
-    qsort(order, count, sizeof(*order), compare);
+    qsort(order, count, sizeof(struct log_entry *), compare);
     for (size_t i = 0; i < count; i++)
         sorted[i] = *order[i];
     free(order);

@@ -18,7 +18,7 @@ def test_version_and_help(bridge):
     assert version.returncode == 0 and version.stdout.strip()
     assert bridge.run("--version").stdout == version.stdout
     assert bridge.run("--help").returncode == 0
-    for command in ("serve", "check", "sync", "unsubscribe", "keys", "send", "status", "catalog", "topics", "asyncapi", "version", "events",
+    for command in ("serve", "check", "sync", "unsubscribe", "keys", "send", "status", "catch-up", "catalog", "topics", "asyncapi", "version", "events",
                     "dead-letters", "journal"):
         done = bridge.run(command, "--help")
         assert (done.returncode, "usage:" in done.stdout) == (0, True), command
