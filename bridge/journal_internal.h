@@ -108,7 +108,7 @@ struct journal {
     struct batch *batch;
     size_t batch_bytes;
     struct duplicates *duplicates;
-    int64_t last_batch_us; /* when it was taken; monotonic */
+    int64_t answered_us; /* when the last batch was; monotonic */
 
     pthread_t thread;
     bool has_thread;

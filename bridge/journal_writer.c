@@ -18,8 +18,8 @@
  */
 
 enum {
-    PAUSE_PER_EVENT_US = 200,
-    PAUSE_MAX_US = 2000,
+    PAUSE_PER_EVENT_US = 100,
+    PAUSE_MAX_US = 1000,
     TICK_MS = 1000,
     SQUEEZE_MS = 1000,
     RECOVER_FIRST_MS = 50,
@@ -402,6 +402,7 @@ static void run_batch(struct journal *journal)
         commit(journal, batch);
     update_trouble(journal, batch->no_room);
     answer(batch);
+    journal->answered_us = clock_monotonic_us(journal->clock);
 }
 
 /* ---- the loop ---- */
@@ -437,24 +438,21 @@ static void store_clock(struct journal *journal)
 }
 
 /*
- * Half of what a commit costs is the same however much it holds. So batches begin some time apart,
- * which grows with the last one: above some 5,000 events a second it is PAUSE_MAX_US, below it
- * shrinks to next to nothing. What arrives meanwhile finds the mailbox filled and wakes nobody.
+ * Half of what a commit costs is the same however much it holds. So there is a pause behind a
+ * batch, the longer the more it held: whoever was answered can send again and be part of the next
+ * one. At a few events a batch it is next to nothing, above some 10,000 a second PAUSE_MAX_US. What
+ * arrives meanwhile finds the mailbox filled and wakes nobody.
  */
-static void await_turn(struct journal *journal)
+static void pause_behind_batch(struct journal *journal)
 {
     int64_t pause_us = (int64_t)journal->batch->delivery_count * PAUSE_PER_EVENT_US;
-    int64_t now_us = clock_monotonic_us(journal->clock);
-    int64_t early_us;
+    int64_t left_us;
 
     if (pause_us > PAUSE_MAX_US)
         pause_us = PAUSE_MAX_US;
-    early_us = journal->last_batch_us + pause_us - now_us;
-    if (early_us > 0 && early_us <= PAUSE_MAX_US) {
-        nanosleep(&(struct timespec){0, (long)early_us * 1000}, NULL);
-        now_us += early_us;
-    }
-    journal->last_batch_us = now_us;
+    left_us = journal->answered_us + pause_us - clock_monotonic_us(journal->clock);
+    if (left_us > 0 && left_us <= PAUSE_MAX_US)
+        nanosleep(&(struct timespec){0, (long)left_us * 1000}, NULL);
 }
 
 void *writer_run(void *argument)
@@ -468,7 +466,7 @@ void *writer_run(void *argument)
                           journal_age_s(journal));
         if (!is_stopping &&
             !(mailbox_is_empty(&journal->deliveries) && mailbox_is_empty(&journal->notes)))
-            await_turn(journal);
+            pause_behind_batch(journal);
         gather(journal);
         if (journal->waiting_deliveries.first || journal->waiting_notes.first ||
             (!is_stopping && has_work(journal))) {
