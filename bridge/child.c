@@ -14,8 +14,6 @@
 
 enum { MAX_ARGUMENTS = 16, MAX_OUTPUT = 16 * 1024 };
 
-extern char **environ;
-
 /* Nothing of ours but the output: no signals held back or ignored, no input. */
 static int spawn(const char *const *arguments, int output, pid_t *out_pid)
 {

@@ -17,8 +17,8 @@ struct cli_task {
     uint64_t id;
     unsigned failing; /* looks in a row at which its account could not be read */
     bool is_done;
-    bool has_failed; /* it does not go on by itself */
-    char account[65];
+    bool has_failed;  /* it does not go on by itself */
+    char account[66]; /* with its terminator */
 };
 
 enum { CLI_TASK_PATIENCE = 60 }; /* looks, until a failing account counts as a failure */

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,6 +95,7 @@ static bool take_letter(struct reading *reading, uint64_t id, const MDB_val *val
         event = event_from_record(view.record.data, view.record.size, &why);
     }
     if (event) {
+        assert(reading->letters); /* without places */
         copy_letter(&reading->letters[reading->count], id, &view);
         reading->letters[reading->count++].event = event;
         reading->bytes += view.record.size;

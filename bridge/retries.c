@@ -126,6 +126,12 @@ static void answer(struct job *job, bool is_done)
 
 /* ---- one letter ---- */
 
+static void release_retried(struct retried *retried)
+{
+    event_unref(retried->letter.event);
+    free(retried);
+}
+
 static void free_retried(struct retried *retried)
 {
     struct retried **at = &retried->retries->retried;
@@ -133,8 +139,7 @@ static void free_retried(struct retried *retried)
     while (*at != retried)
         at = &(*at)->next;
     *at = retried->next;
-    event_unref(retried->letter.event);
-    free(retried);
+    release_retried(retried);
 }
 
 static void finish(struct retried *retried, enum note_result result)
@@ -535,8 +540,12 @@ void retries_close(struct retries *retries)
 {
     if (!retries)
         return;
-    while (retries->retried)
-        free_retried(retries->retried);
+    while (retries->retried) {
+        struct retried *next = retries->retried->next;
+
+        release_retried(retries->retried);
+        retries->retried = next;
+    }
     while (retries->jobs) {
         struct job *next = retries->jobs->next;
 
