@@ -1,5 +1,6 @@
 #include "bridge/journal_guard.h"
 
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,12 +15,12 @@
 #include "bridge/journal_salvage.h"
 #include "bridge/journal_store.h"
 
-/* A slow disk reads 100 MB in a second. */
+/* A slow disk reads 50 MB in a second, and writes 10. */
 enum {
     VERIFY_MS = 20000,
     VERIFY_MS_PER_GIB = 20000,
-    SALVAGE_MS = 60000,
-    SALVAGE_MS_PER_GIB = 60000,
+    SALVAGE_MS = 300000,
+    SALVAGE_MS_PER_GIB = 120000,
     PATH_SIZE = 4200,
 };
 
@@ -61,6 +62,18 @@ static void first_line(const struct buf *output, char *out, size_t capacity)
     const char *text = output->data ? output->data : "it said nothing";
 
     snprintf(out, capacity, "%.*s", (int)strcspn(text, "\n"), text);
+}
+
+/* What a wrong file does to who reads it; else somebody, or the lack of memory, has ended it. */
+static bool has_crashed(const struct child_result *result)
+{
+    return result->signal == SIGSEGV || result->signal == SIGBUS || result->signal == SIGABRT ||
+           result->signal == SIGFPE || result->signal == SIGILL;
+}
+
+static bool was_too_slow(const struct child_result *result)
+{
+    return result->exit_code < 0 && result->signal == 0;
 }
 
 static void describe_end(const struct child_result *result, char *out, size_t capacity)
@@ -115,7 +128,7 @@ static int salvage(const char *path, uint64_t size, struct error *err)
     describe_end(&result, why, sizeof(why));
     if (result.exit_code == EX_OK)
         log_output(LOG_WARN, "journal.salvaged", &result.output);
-    else if (result.exit_code < 0)
+    else if (was_too_slow(&result) || has_crashed(&result))
         rc = give_up(path, why, err);
     else
         rc = error_set(err, kind_of(result.exit_code), "%s", why);
@@ -123,33 +136,42 @@ static int salvage(const char *path, uint64_t size, struct error *err)
     return rc;
 }
 
-/* The exit code of `journal verify`, with what it said; -1 when it ended otherwise. */
-static int run_verify(const char *how, const char *path, uint64_t size, char *why, size_t capacity,
-                      struct error *err)
+enum finding { FOUND_SOUND, FOUND_DAMAGE, FOUND_NOTHING, FOUND_ERROR };
+
+/* Reads the file, or with "--quick" as `how` its pages. Says why it is not sound. */
+static enum finding examine(const char *path, const char *how, uint64_t size, char *why,
+                            size_t capacity)
 {
     struct child_result result;
+    struct error err = {0};
+    enum finding finding = FOUND_ERROR;
 
-    if (run("verify", how, path, time_for(size, VERIFY_MS, VERIFY_MS_PER_GIB), &result, err) < 0)
-        return EX_OSERR;
+    if (run("verify", how, path, time_for(size, VERIFY_MS, VERIFY_MS_PER_GIB), &result, &err) < 0) {
+        snprintf(why, capacity, "%s", err.message);
+        return FOUND_NOTHING;
+    }
     describe_end(&result, why, capacity);
+    if (result.exit_code == EX_OK)
+        finding = FOUND_SOUND;
+    else if (result.exit_code == EX_DATAERR || has_crashed(&result))
+        finding = FOUND_DAMAGE;
+    else if (was_too_slow(&result))
+        finding = FOUND_NOTHING;
     buf_release(&result.output);
-    return result.exit_code;
+    return finding;
 }
 
 /* Without room for another file: pages that are sound can be used, and damaged values in them are
  * passed over. */
 static enum guard_result salvage_or_go_on(const char *path, uint64_t size, struct error *err)
 {
-    struct error salvage_err = {0};
-    char why[300] = "";
+    char why[300];
 
-    if (salvage(path, size, &salvage_err) == 0)
+    if (salvage(path, size, err) == 0)
         return GUARD_SALVAGED;
-    if (run_verify("--quick", path, size, why, sizeof(why), err) != EX_OK) {
-        *err = salvage_err;
+    if (examine(path, "--quick", size, why, sizeof(why)) != FOUND_SOUND)
         return GUARD_FAILED;
-    }
-    log_error("journal.not_salvaged", log_str("path", path), log_str("error", salvage_err.message),
+    log_error("journal.not_salvaged", log_str("path", path), log_str("error", err->message),
               log_str("action", "its pages are sound: damaged events in them are passed over"));
     return GUARD_SOUND;
 }
@@ -157,21 +179,22 @@ static enum guard_result salvage_or_go_on(const char *path, uint64_t size, struc
 static enum guard_result verify(const char *path, uint64_t size, struct error *err)
 {
     int64_t started_ms = clock_monotonic_ms(&clock_system);
-    char why[300] = "";
-    int exit_code = run_verify(NULL, path, size, why, sizeof(why), err);
+    char why[300];
 
-    if (exit_code == EX_OSERR) {
-        log_warn("journal.not_verified", log_str("path", path), log_str("error", err->message));
-        return GUARD_PASSED;
-    }
-    if (exit_code == EX_OK) {
+    switch (examine(path, NULL, size, why, sizeof(why))) {
+    case FOUND_SOUND:
         log_info("journal.verified", log_str("path", path), log_i64("bytes", (int64_t)size),
                  log_i64("ms", clock_monotonic_ms(&clock_system) - started_ms));
         return GUARD_SOUND;
-    }
-    if (exit_code >= 0 && exit_code != EX_DATAERR) {
-        error_set(err, kind_of(exit_code), "%s", why);
+    case FOUND_NOTHING:
+        log_warn("journal.not_verified", log_str("path", path), log_str("error", why),
+                 log_str("action", "it is used as it is"));
+        return GUARD_PASSED;
+    case FOUND_ERROR:
+        error_set(err, ERROR_CONFIG, "%s", why);
         return GUARD_FAILED;
+    case FOUND_DAMAGE:
+        break;
     }
     log_error("journal.damaged", log_str("path", path), log_str("error", why),
               log_str("action", "what is sound in it is salvaged into a new file"));
