@@ -7,6 +7,9 @@
 #include "bridge/config.h"
 #include "bridge/metrics.h"
 
+/* Close's clock is known from its Date header, which has whole seconds. */
+enum { CLOCK_MS = 2000 };
+
 static int64_t min_of(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -122,7 +125,8 @@ void catch_up_take_gap(struct catch_up *self, struct catch_up_account *account, 
     }
     if (!account->settings || !is_scheduled(account))
         return;
-    final_ms = until_ms + settings_of(account)->settle_ms - clock_wall_ms(self->options.clock);
+    final_ms =
+        until_ms + CLOCK_MS + settings_of(account)->settle_ms - clock_wall_ms(self->options.clock);
     account->next_run_ms =
         min_of(account->next_run_ms, catch_up_now_ms(self) + max_of(final_ms, 0));
     task.since_ms = max_of(since_ms - account->skew_ms - settings_of(account)->overlap_ms,

@@ -139,18 +139,16 @@ static int salvage(const char *path, uint64_t size, struct error *err)
 enum finding { FOUND_SOUND, FOUND_DAMAGE, FOUND_NOTHING, FOUND_ERROR };
 
 /* Reads the file, or with "--quick" as `how` its pages. Says why it is not sound. */
-static enum finding examine(const char *path, const char *how, uint64_t size, char *why,
-                            size_t capacity)
+static enum finding examine(const char *path, const char *how, uint64_t size, struct error *out_why)
 {
     struct child_result result;
-    struct error err = {0};
     enum finding finding = FOUND_ERROR;
 
-    if (run("verify", how, path, time_for(size, VERIFY_MS, VERIFY_MS_PER_GIB), &result, &err) < 0) {
-        snprintf(why, capacity, "%s", err.message);
+    if (run("verify", how, path, time_for(size, VERIFY_MS, VERIFY_MS_PER_GIB), &result, out_why) <
+        0)
         return FOUND_NOTHING;
-    }
-    describe_end(&result, why, capacity);
+    describe_end(&result, out_why->message, sizeof(out_why->message));
+    out_why->kind = kind_of(result.exit_code);
     if (result.exit_code == EX_OK)
         finding = FOUND_SOUND;
     else if (result.exit_code == EX_DATAERR || has_crashed(&result))
@@ -165,11 +163,11 @@ static enum finding examine(const char *path, const char *how, uint64_t size, ch
  * passed over. */
 static enum guard_result salvage_or_go_on(const char *path, uint64_t size, struct error *err)
 {
-    char why[300];
+    struct error why = {0};
 
     if (salvage(path, size, err) == 0)
         return GUARD_SALVAGED;
-    if (examine(path, "--quick", size, why, sizeof(why)) != FOUND_SOUND)
+    if (examine(path, "--quick", size, &why) != FOUND_SOUND)
         return GUARD_FAILED;
     log_error("journal.not_salvaged", log_str("path", path), log_str("error", err->message),
               log_str("action", "its pages are sound: damaged events in them are passed over"));
@@ -179,24 +177,24 @@ static enum guard_result salvage_or_go_on(const char *path, uint64_t size, struc
 static enum guard_result verify(const char *path, uint64_t size, struct error *err)
 {
     int64_t started_ms = clock_monotonic_ms(&clock_system);
-    char why[300];
+    struct error why = {0};
 
-    switch (examine(path, NULL, size, why, sizeof(why))) {
+    switch (examine(path, NULL, size, &why)) {
     case FOUND_SOUND:
         log_info("journal.verified", log_str("path", path), log_i64("bytes", (int64_t)size),
                  log_i64("ms", clock_monotonic_ms(&clock_system) - started_ms));
         return GUARD_SOUND;
     case FOUND_NOTHING:
-        log_warn("journal.not_verified", log_str("path", path), log_str("error", why),
+        log_warn("journal.not_verified", log_str("path", path), log_str("error", why.message),
                  log_str("action", "it is used as it is"));
         return GUARD_PASSED;
     case FOUND_ERROR:
-        error_set(err, ERROR_CONFIG, "%s", why);
+        *err = why;
         return GUARD_FAILED;
     case FOUND_DAMAGE:
         break;
     }
-    log_error("journal.damaged", log_str("path", path), log_str("error", why),
+    log_error("journal.damaged", log_str("path", path), log_str("error", why.message),
               log_str("action", "what is sound in it is salvaged into a new file"));
     return salvage_or_go_on(path, size, err);
 }
