@@ -122,6 +122,17 @@ class Bench:
         self.running.remove(bridge.process)
         bridge.terminate()
 
+    def clear(self):
+        """After a group that failed: only the brokers stay, and they run."""
+        brokers = [peer.process for peer in (self._kafka, self._mosquitto) if peer]
+        for process in self.running:
+            if process not in brokers:
+                process.kill()
+        self.running = brokers
+        for peer in (self._kafka, self._mosquitto):
+            if peer and not peer.process.is_running:
+                peer.start()
+
     def close(self):
         for process in reversed(self.running):
             process.kill()

@@ -42,15 +42,22 @@ def write_between_marks(path, name, text):
 
 def measure(bench, asked, command):
     run = rows.Run(bench, spooled=100000 if asked.quick else 1000000)
-    for name in asked.only or rows.GROUPS.keys() - rows.BY_NAME_ONLY:
-        rows.GROUPS[name](run)
+    failed = False
+    for name in asked.only or [name for name in rows.GROUPS if name not in rows.BY_NAME_ONLY]:
+        try:
+            rows.GROUPS[name](run)
+        except Exception as why:  # the other groups are worth having
+            failed = True
+            bench.say("")
+            print(f"{name} could not be measured: {str(why)[:2000]}", file=sys.stderr)
+            bench.clear()
     bench.say("")
     print(report.table(run))
     if asked.json:
         asked.json.write_text(json.dumps(report.as_json(run, command), indent=1) + "\n")
     if asked.markdown:
         write_between_marks(asked.markdown, "rows", report.markdown(run, command))
-    return 0
+    return 1 if failed else 0
 
 
 def count_instructions(bench, asked):
