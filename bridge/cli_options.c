@@ -91,6 +91,8 @@ static int take(const char *command, const struct cli_option *option, const char
 
     if (option->flag) {
         *option->flag = true;
+    } else if (!*value) { /* a variable of the shell that is not set must not mean all */
+        return cli_usage_error(command, "the value of --%s is empty", option->name);
     } else if (option->value) {
         *option->value = value;
     } else {

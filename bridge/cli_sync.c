@@ -48,8 +48,7 @@ static void run_account(const struct options *options, const struct sync_tools *
     else
         sync_account(tools, account, &memory, options->is_dry_run ? SYNC_DRY_RUN : SYNC_EXPLICIT,
                      &report);
-    if (json->data[json->size - 1] != '[')
-        buf_append_char(json, ',');
+    buf_append_comma(json);
     sync_report_append(&report, json);
     sync_report_release(&report);
     sync_memory_release(&memory);
