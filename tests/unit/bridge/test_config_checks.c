@@ -211,6 +211,8 @@ static void publishers_are_checked(void **state)
         {KAFKA("overflow: drop_newest"), "c.yaml:6: publishers.kafka.overflow: drop_newest is not "
                                          "one of refuse or drop_oldest; did "
                                          "you mean drop_oldest?\n"},
+        {KAFKA("window: 4001"),
+         "c.yaml:6: publishers.kafka.window: 4001 is above the limit of 4000\n"},
         {KAFKA("windows: 5"),
          "c.yaml:6: publishers.kafka.windows: librdkafka 2.0.2 has no property of this name; did "
          "you mean window?\n"},
@@ -239,8 +241,8 @@ static void publishers_are_checked(void **state)
          "mqtts://host\n"},
         {WITH_MQTT("url: 'mqtt://m', version: 4"),
          "c.yaml:3: publishers.mqtt.version: 4 is not one of 5 or 3.1.1\n"},
-        {WITH_MQTT("url: 'mqtt://m', window: 1001"),
-         "c.yaml:3: publishers.mqtt.window: 1001 is above the limit of 1000\n"},
+        {WITH_MQTT("url: 'mqtt://m', window: 501"),
+         "c.yaml:3: publishers.mqtt.window: 501 is above the limit of 500\n"},
         {WITH_MQTT("url: 'mqtt://m', keepalive: 1s"),
          "c.yaml:3: publishers.mqtt.keepalive: 1s is below the least value of 5s\n"},
         {WITH_MQTT("url: 'mqtt://m', message_expiry: 1500ms"),
