@@ -118,6 +118,8 @@ static void print_topics(struct text topics)
     struct json_cursor cursor;
     struct text topic;
 
+    if (topics.size && json_is_null(topics))
+        puts("topics: not looked at, for no Kafka broker answers");
     if (!json_array_begin(&cursor, topics))
         return;
     while (json_array_next(&cursor, &topic)) {

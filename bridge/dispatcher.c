@@ -116,9 +116,9 @@ struct outcomes *dispatcher_outcomes(const struct dispatcher *dispatcher, int pu
     return dispatcher->outcomes[publisher];
 }
 
-bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher)
+bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher, bool unknown)
 {
-    return lane_is_down(dispatcher->lanes[publisher], true);
+    return lane_is_down(dispatcher->lanes[publisher], unknown);
 }
 
 static void take_deliveries(struct dispatcher *dispatcher)

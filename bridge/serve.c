@@ -101,9 +101,9 @@ static void append_publishers(const struct daemon *daemon, struct buf *json)
         if (!is_removed && !dispatcher_is_configured(daemon->dispatcher, p))
             continue;
         buf_printf(json, "%s\"%s\":\"%s\"", comma, publisher_names[p],
-                   is_removed                                  ? "removed"
-                   : dispatcher_is_down(daemon->dispatcher, p) ? "down"
-                                                               : "up");
+                   is_removed                                        ? "removed"
+                   : dispatcher_is_down(daemon->dispatcher, p, true) ? "down"
+                                                                     : "up");
         comma = ",";
     }
     for (size_t i = 0; i < daemon->removed_count; i++) {
@@ -317,11 +317,15 @@ static int use_keys(void *context, const char *account,
     return webhook_set_keys(context, account, keys, count, err);
 }
 
+/* Whoever waits is not to wait for a Kafka that is known to be away. */
 static bool look_at_topics(void *context, struct buf *json)
 {
+    struct daemon *daemon = context;
+
     if (json)
-        return topic_keeper_look(context, TOPICS_MS, json);
-    topic_keeper_ask(context);
+        return !dispatcher_is_down(daemon->dispatcher, PUBLISHER_KAFKA, false) &&
+               topic_keeper_look(daemon->topics, TOPICS_MS, json);
+    topic_keeper_ask(daemon->topics);
     return false;
 }
 
@@ -350,7 +354,7 @@ static int open_subscriptions(struct daemon *daemon, struct error *err)
                                                            .use_keys = use_keys,
                                                            .use_keys_context = daemon->webhook,
                                                            .look_at_topics = look_at_topics,
-                                                           .topics_context = daemon->topics,
+                                                           .topics_context = daemon,
                                                            .note_gap = note_gap,
                                                            .gap_context = daemon->catch_up},
                            err);

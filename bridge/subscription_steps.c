@@ -199,15 +199,26 @@ static bool says_duplicate(const struct error *err)
     return strcasestr(err->message, "duplicate active subscription") != NULL;
 }
 
-/* Close has one like it that was not in the list: perhaps it is now. */
+/* Close has one like it: perhaps the list shows it by now, and what it needs can be done first. */
 static int meet_duplicate(struct sync_run *run, struct error *err)
 {
-    if (run->has_listed_again)
-        return error_context(err, "another active subscription has this URL and these pairs, and "
-                                  "the key may not see it: use the key of an administrator, or "
-                                  "delete it in Close");
-    run->has_listed_again = true;
-    return sync_list(run, err);
+    const struct close_subscription *duplicate;
+
+    if (!run->has_listed_again) {
+        run->has_listed_again = true;
+        run->was_duplicate = true;
+        return sync_list(run, err);
+    }
+    duplicate = subscription_view_duplicate(&run->view);
+    if (duplicate)
+        return error_context(err,
+                             "%.60s has this URL and these pairs already; with signature_keys it "
+                             "is not this bridge's to delete: delete one of the two in Close, or "
+                             "change the topic map",
+                             duplicate->id);
+    return error_context(err, "another active subscription has this URL and these pairs, and the "
+                              "key may not see it: use the key of an administrator, or delete it "
+                              "in Close");
 }
 
 static int write_or_search(struct sync_run *run, const struct step *step, struct error *err)

@@ -167,11 +167,13 @@ static void append_topics(const struct subscriptions *subscriptions, struct buf 
 {
     struct buf topics = {0};
 
-    if (subscriptions->options.look_at_topics &&
-        subscriptions->options.look_at_topics(subscriptions->options.topics_context, &topics)) {
-        buf_append_string(json, ",\"topics\":");
+    if (!subscriptions->options.look_at_topics)
+        return;
+    buf_append_string(json, ",\"topics\":");
+    if (subscriptions->options.look_at_topics(subscriptions->options.topics_context, &topics))
         buf_append_text(json, buf_text(&topics));
-    }
+    else
+        buf_append_string(json, "null");
     buf_release(&topics);
 }
 

@@ -9,7 +9,7 @@ from tests.e2e.close_client import HOOK
 from tests.e2e.openapi import check_against_openapi
 from tests.e2e.subscriber import PAIRS, Subscriber
 from tests.peers.certificates import Authority
-from tests.peers.process import wait_until
+from tests.peers.process import free_port, wait_until
 
 WRITES = ("POST", "PUT", "DELETE")
 
@@ -425,6 +425,20 @@ def test_a_stop_does_not_wait_for_close(bridge, subscriber, close_server):
 
 
 # ---- parameters ----
+
+def test_a_sync_does_not_wait_for_a_kafka_that_is_away(own_kafka, make_bridge, close_server, topic):
+    bridge = make_bridge(own_kafka())
+    subscriber = Subscriber(bridge, close_server, topic, sync="manual")
+    subscriber.start(control={"address": f"127.0.0.1:{free_port()}"})
+    wait_until(lambda: "event=publisher.down publisher=kafka" in bridge.log(), 20, "Kafka is known to be away")
+    began = time.monotonic()
+    answer = bridge.control("/control/sync", "POST")
+    assert time.monotonic() - began < 4
+    check_against_openapi("Syncs", answer.json)
+    assert (answer.json["accounts"][0]["result"], answer.json["topics"]) == ("created", None)
+    done = bridge.run("sync", "-c", bridge.config_path)
+    assert (done.returncode, "no Kafka broker answers" in done.stdout) == (0, True), done
+
 
 def test_what_is_asked_wrongly_is_refused(bridge, subscriber):
     subscriber.start()
