@@ -123,18 +123,20 @@ static int run_serve(int argc, char **argv)
 
 const struct command cli_serve = {
     "serve", "run the bridge until SIGTERM or SIGINT",
-    "usage: close-bridge serve [-c FILE] [--log-format logfmt|json] [--log-level "
-    "debug|info|warn|error]\n"
+    "usage: close-bridge serve [-c FILE] [--log-format logfmt|json]\n"
+    "                          [--log-level debug|info|warn|error]\n"
     "\n"
     "Receives webhooks, makes them durable and publishes them, until SIGTERM or SIGINT; then it\n"
     "finishes what is in flight and exits 0 within ten seconds. SIGHUP reads the configuration "
     "again,\n"
     "as POST /control/reload does. The log goes to standard error.\n"
     "\n"
-    "exit codes: 0 after an orderly end, 66 no configuration file, 69 something it needs is not\n"
-    "there, or another process has the port or the journal, 74 the journal's file is damaged "
-    "(start it again: it salvages what is sound), 78\n"
-    "mistakes in the configuration (all of them are listed).\n"
+    "exit codes: 0 after an orderly end, 64 usage, 66 no configuration file, 69 something it "
+    "needs\n"
+    "is not there, or another process has the port or the journal, 74 the journal's file is\n"
+    "damaged (start it again: it salvages what is sound), 78 mistakes in the configuration (all "
+    "of\n"
+    "them are listed), or a journal's folder that cannot be used.\n"
     "\n"
     "example: close-bridge serve -c /etc/close-bridge/close-bridge.yaml\n",
     run_serve};
@@ -220,8 +222,10 @@ const struct command cli_status = {
     "\n"
     "Asks /readyz on the control listener that the configuration names and prints the answer.\n"
     "\n"
-    "exit codes: 0 events are accepted, 69 they are not, or no bridge answers, 66 and 78 as for "
-    "check.\n",
+    "exit codes: 0 events are accepted, 69 they are not, or no bridge answers, 66 and 78 as for\n"
+    "check.\n"
+    "\n"
+    "example: close-bridge status -c close-bridge.yaml || echo not ready\n",
     run_status};
 
 /* ---- catalog ---- */

@@ -185,7 +185,7 @@ static void print_lost(const struct salvage_report *report)
 static void print_salvage(const struct salvage_report *report)
 {
     if (report->set_aside[0])
-        printf("the damaged file is kept: %s\n", report->set_aside);
+        printf("the old file is kept: %s\n", report->set_aside);
     printf("kept: %" PRIu64 " events, %" PRIu64 " of them to be published, %" PRIu64
            " parked records, %" PRIu64 " dead letters, %" PRIu64 " marks, %" PRIu64 " cursors\n",
            report->events, report->to_publish, report->parked, report->dead, report->marks,

@@ -221,5 +221,5 @@ const struct command cli_keys = {
     "exit codes: 0, 64 usage, 66 no configuration file, 69 no key is known, 78 mistakes in the\n"
     "configuration, or a keys file that others may read.\n"
     "\n"
-    "example: close-bridge keys export --account main > keys\n",
+    "example: (umask 077; close-bridge keys export --account main > keys)\n",
     run};

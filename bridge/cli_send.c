@@ -46,9 +46,8 @@ static const char help[] =
     "closetest. Without --url it goes to listen.address. --body posts a file, or standard input,\n"
     "instead of an event made here.\n"
     "\n"
-    "exit codes: 0 answered 2xx, 65 refused, 66 no such file, 69 no answer or 503, 77 refused "
-    "because\n"
-    "of the signature, 78 mistakes in the configuration.\n"
+    "exit codes: 0 answered 2xx, 64 usage, 65 refused, 66 no such file, 69 no answer or 503, 77\n"
+    "refused because of the signature, 78 mistakes in the configuration.\n"
     "\n"
     "example: close-bridge send -c close-bridge.yaml --object-type opportunity --action updated\n";
 
@@ -338,7 +337,7 @@ static int send_event(const struct config *config, const struct send_options *op
     account = options->account ? cli_find_account("send", config, options->account)
                                : &config->accounts[0];
     if (!account)
-        return EX_CONFIG;
+        return EX_USAGE;
     if (!options->url && config->listen.port == 0) {
         fputs("close-bridge send: listen.address leaves the port open; name it with --url\n",
               stderr);

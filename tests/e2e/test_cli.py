@@ -102,7 +102,7 @@ def test_check_and_serve_name_a_certificate_that_cannot_be_used(bridge, settings
         done = bridge.run(command, "-c", bridge.config_path)
         assert done.returncode == CONFIG
         assert f"{bridge.config_path}:{line}: listen.tls: cannot use the certificate" in done.stderr
-        assert "not-there.pem" in done.stderr
+        assert "not-there.pem: No such file or directory\n" in done.stderr
 
 
 def test_check_does_not_print_secrets(bridge, settings):

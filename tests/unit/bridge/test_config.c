@@ -213,8 +213,10 @@ static void files_that_are_not_a_configuration_are_refused(void **state)
         {"hello", "c.yaml:1: expected a mapping, found a value\n"},
         {BASE "listen: [1\n", "c.yaml:5: YAML syntax: did not find expected ',' or ']' while "
                               "parsing a flow sequence\n"},
-        {BASE "\tlisten: 1\n", "c.yaml:4: YAML syntax: found character that cannot start any token "
-                               "while scanning for the next token\n"},
+        {BASE "\tlisten: 1\n", "c.yaml:4: YAML syntax: a tab indents this line: YAML takes "
+                               "spaces\n"},
+        {BASE "listen: @a\n", "c.yaml:4: YAML syntax: found character that cannot start any token "
+                              "while scanning for the next token\n"},
         {BASE "listen: {address: a\xff}\n",
          "c.yaml:4: this is not text in UTF-8: invalid leading UTF-8 octet\n"},
         {"\xff\xfe" BASE, "c.yaml:1: this is not text in UTF-8: invalid leading UTF-8 octet\n"},
