@@ -2,6 +2,7 @@
 
 #include "bridge/account_settings.h"
 #include "bridge/base/alloc.h"
+#include "bridge/base/buf.h"
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/close_webhooks.h"
@@ -32,15 +33,20 @@ static int64_t now_ms(const struct sync_run *run)
 static void note_gap(struct sync_run *run, const char *why, int64_t since_ms)
 {
     struct sync_report *report = run->report;
+    struct buf since = {0};
+    struct buf until = {0};
 
     if (!report->gap_since_ms || since_ms < report->gap_since_ms)
         report->gap_since_ms = since_ms;
     report->gap_until_ms = now_ms(run);
+    buf_append_utc(&since, report->gap_since_ms);
+    buf_append_utc(&until, report->gap_until_ms);
     log_warn("subscription.gap", log_str("account", run->account->name), log_str("because", why),
-             log_i64("since", report->gap_since_ms / 1000),
-             log_i64("until", report->gap_until_ms / 1000),
-             log_str("action", "events of this time (seconds since 1970) may be missing; catch-up "
-                               "fetches them from Close's Event Log, unless it is off"));
+             log_text("since", buf_text(&since)), log_text("until", buf_text(&until)),
+             log_str("action", "events of this time may be missing; catch-up fetches them from "
+                               "Close's Event Log, unless it is off"));
+    buf_release(&since);
+    buf_release(&until);
 }
 
 /* ---- outcomes ---- */
