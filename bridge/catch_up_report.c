@@ -121,7 +121,7 @@ void catch_up_append_task(const struct catch_up *self, const struct catch_up_tas
     else
         buf_append_string(json, ",\"eta_seconds\":null");
     append_name(json, "error", task->error.message);
-    buf_append_char(json, '}');
+    buf_printf(json, ",\"warnings\":[%s]}", task->warnings ? task->warnings : "");
 }
 
 static void append_tasks(const struct catch_up *self, const char *name,

@@ -76,15 +76,34 @@ static void print_task(struct text task)
     }
 }
 
-static void print_tasks(struct text list)
+/* Of what is under way: what is done was warned of. */
+static void print_warnings(struct text task)
+{
+    struct json_cursor cursor;
+    struct text warning;
+
+    if (!json_array_begin(&cursor, cli_json_member(task, "warnings")))
+        return;
+    while (json_array_next(&cursor, &warning)) {
+        struct buf plain = {0};
+
+        printf("    warning: %s\n", cli_json_plain(warning, &plain));
+        buf_release(&plain);
+    }
+}
+
+static void print_tasks(struct text list, bool are_finished)
 {
     struct json_cursor cursor;
     struct text task;
 
     if (!json_array_begin(&cursor, list))
         return;
-    while (json_array_next(&cursor, &task))
+    while (json_array_next(&cursor, &task)) {
         print_task(task);
+        if (!are_finished)
+            print_warnings(task);
+    }
 }
 
 static void print_account(struct text account)
@@ -102,8 +121,8 @@ static void print_account(struct text account)
         cli_json_print(account, "error", 0);
         putchar('\n');
     }
-    print_tasks(cli_json_member(account, "tasks"));
-    print_tasks(cli_json_member(account, "finished"));
+    print_tasks(cli_json_member(account, "tasks"), false);
+    print_tasks(cli_json_member(account, "finished"), true);
 }
 
 int cli_catch_up_print(const char *command, struct text answer)
