@@ -146,8 +146,10 @@ static const char *account_state(const struct catch_up *self,
         return "off";
     if (account->error.kind != ERROR_NONE)
         return "failing";
+    if (account->retry_at_ms > catch_up_now_ms(self))
+        return "rate_limited";
     if (account->current || account->run)
-        return account->retry_at_ms > catch_up_now_ms(self) ? "rate_limited" : "running";
+        return "running";
     return account->settings->catch_up.interval_ms > 0 ? "scheduled" : "manual";
 }
 

@@ -1,6 +1,7 @@
 #include "bridge/cli_progress.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -9,7 +10,10 @@ enum { LINE_EVERY_MS = 5000, BAR_WIDTH = 20, NARROW = 20, USUAL_COLUMNS = 80 };
 
 void cli_progress_begin(struct cli_progress *progress, int64_t now_ms)
 {
-    *progress = (struct cli_progress){.is_terminal = isatty(STDERR_FILENO) == 1,
+    const char *kind = getenv("TERM");
+    bool is_dumb = kind && strcmp(kind, "dumb") == 0; /* it cannot draw over a line */
+
+    *progress = (struct cli_progress){.is_terminal = isatty(STDERR_FILENO) == 1 && !is_dumb,
                                       .next_line_ms = now_ms + LINE_EVERY_MS};
 }
 
