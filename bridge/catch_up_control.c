@@ -133,54 +133,47 @@ static void append_added(const struct catch_up *self, struct catch_up_request *r
     buf_append_char(&request->base.answer, '}');
 }
 
-static void append_warning(struct buf *json, const char *warning)
+static void add_task(struct catch_up *self, struct catch_up_request *request,
+                     struct catch_up_account *account, const struct buf *warnings)
 {
-    buf_append_comma(json);
-    buf_append_json_string(json, text_of(warning));
+    struct catch_up_task *task = catch_up_task_add(account, &request->task);
+
+    if (!task)
+        return;
+    task->warnings = alloc_string(buf_text(warnings).data);
+    append_added(self, request, account, task);
 }
 
-/* Whether some record carries the time of its event, by which Kafka counts its retention. */
-static bool has_event_time(const struct config *config)
+static bool can_anybody_read(const struct catch_up *self, const struct catch_up_request *request)
 {
-    for (size_t i = 0; i < config->entry_count; i++) {
-        if (config->entries[i].kafka.is_configured && config->entries[i].kafka.timestamp_is_event)
+    for (const struct catch_up_account *account = self->accounts; account;
+         account = account->next) {
+        if (is_asked_for(request, account) && catch_up_can_read(account))
             return true;
     }
     return false;
 }
 
-static void append_warnings(const struct catch_up *self, const struct catch_up_task *task,
-                            bool was_too_old, struct buf *json)
+static void warn(const struct catch_up *self, const struct catch_up_request *request,
+                 bool was_too_old, struct buf *warnings)
 {
-    const struct config *config = self->config;
-    int64_t age_ms = clock_wall_ms(self->options.clock) - task->since_ms;
-
-    if (self->is_unsaved && !task->is_dry_run)
-        append_warning(json,
-                       "It could not be stored beside the journal yet: a restart would forget "
-                       "it. The log says why.");
-    if (was_too_old)
-        append_warning(json, "Close keeps 30 days: it begins there.");
-    if (age_ms > config->journal.dedupe_window_ms)
-        append_warning(json, "It begins before journal.dedupe_window: what was published before "
-                             "that is published again. object_type and action narrow it.");
-    if (has_event_time(config))
-        append_warning(json,
-                       "Entries with timestamp: event write records as old as their events: Kafka "
-                       "deletes at once what is older than retention.ms of their topics.");
-    if (age_ms > DAY_MS)
-        append_warning(json, "The Event Log holds what changed, not all that there is: records "
-                             "that nobody touched in this time do not appear. For a full copy, "
-                             "export them from Close's REST API.");
+    if (can_anybody_read(self, request))
+        catch_up_warn(self, &request->task, request->account, was_too_old, warnings);
 }
 
-static void add_task(struct catch_up *self, struct catch_up_request *request,
-                     struct catch_up_account *account)
+static void append_warnings(const struct catch_up *self, struct catch_up_request *request,
+                            const struct buf *warnings)
 {
-    struct catch_up_task *task = catch_up_task_add(account, &request->task);
+    struct buf *json = &request->base.answer;
 
-    if (task)
-        append_added(self, request, account, task);
+    buf_append_string(json, "],\"warnings\":[");
+    buf_append_text(json, buf_text(warnings));
+    if (self->is_unsaved && !request->task.is_dry_run)
+        buf_printf(json,
+                   "%s\"It could not be stored beside the journal yet: a restart would forget "
+                   "it. The log says why.\"",
+                   warnings->size > 0 ? "," : "");
+    buf_append_string(json, "]}");
 }
 
 /* Why there is nobody to read for. */
@@ -208,27 +201,28 @@ static void serve_post(struct catch_up *self, struct catch_up_request *request)
 {
     int64_t oldest_ms = clock_wall_ms(self->options.clock) - CLOSE_KEEPS_DAYS * DAY_MS;
     bool was_too_old = request->task.since_ms < oldest_ms;
+    struct buf warnings = {0};
     size_t begin;
 
     if (was_too_old)
         request->task.since_ms = oldest_ms;
     request->task.reached_ms = request->task.since_ms;
+    warn(self, request, was_too_old, &warnings);
     buf_append_string(&request->base.answer, "{\"tasks\":[");
     begin = request->base.answer.size;
     for (struct catch_up_account *account = self->accounts; account; account = account->next) {
         if (is_asked_for(request, account) && catch_up_can_read(account))
-            add_task(self, request, account);
+            add_task(self, request, account, &warnings);
     }
     if (request->base.answer.size == begin) {
         fail_post(self, request);
-        return;
+    } else {
+        if (!request->task.is_dry_run)
+            catch_up_save(self);
+        append_warnings(self, request, &warnings);
+        request->base.status = 202;
     }
-    if (!request->task.is_dry_run)
-        catch_up_save(self);
-    buf_append_string(&request->base.answer, "],\"warnings\":[");
-    append_warnings(self, &request->task, was_too_old, &request->base.answer);
-    buf_append_string(&request->base.answer, "]}");
-    request->base.status = 202;
+    buf_release(&warnings);
 }
 
 static void serve_delete(struct catch_up *self, struct catch_up_request *request)

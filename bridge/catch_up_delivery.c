@@ -348,7 +348,7 @@ static void leave_for_later(struct catch_up_account *account, const struct withh
 {
     if (withheld->count == 0 || account->current->is_dry_run)
         return;
-    catch_up_task_withhold(account, withheld->oldest_ms, withheld->newest_ms);
+    catch_up_task_widen(account, CATCH_UP_INCOMPLETE, withheld->oldest_ms, withheld->newest_ms + 1);
     log_error("catch_up.incomplete", log_str("account", account->name),
               log_i64("events", (int64_t)withheld->count),
               log_i64("since", withheld->oldest_ms / 1000),

@@ -1,7 +1,8 @@
 /*
  * What the parts of the catch-up share: catch_up.c is the thread, catch_up_schedule.c decides what
  * is read next, catch_up_delivery.c hands a window to the journal, catch_up_control.c has the
- * control endpoints, catch_up_report.c what is shown of it.
+ * control endpoints, catch_up_report.c what is shown of it, catch_up_warnings.c what has to be
+ * known before one goes far back.
  */
 #ifndef BRIDGE_CATCH_UP_INTERNAL_H
 #define BRIDGE_CATCH_UP_INTERNAL_H
@@ -131,6 +132,16 @@ void catch_up_serve(struct catch_up *self);
 
 /* From now on requests are refused where they come in. */
 void catch_up_close_requests(struct catch_up *self);
+
+/* ---- catch_up_warnings.c ---- */
+
+/*
+ * Appends what whoever asks for the task should know, as JSON strings with commas between, and says
+ * it in the log. `account` "" is every one. Asks Kafka how long its topics keep what they are
+ * given, for seconds at most.
+ */
+void catch_up_warn(const struct catch_up *self, const struct catch_up_task *task,
+                   const char *account, bool was_too_old, struct buf *json);
 
 /* ---- catch_up_report.c ---- */
 

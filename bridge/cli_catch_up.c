@@ -4,11 +4,11 @@
 #include "bridge/cli_catch_up.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "bridge/base/buf.h"
 #include "bridge/base/clock.h"
@@ -17,6 +17,7 @@
 #include "bridge/cli_control.h"
 #include "bridge/cli_json.h"
 #include "bridge/cli_options.h"
+#include "bridge/cli_progress.h"
 #include "bridge/config.h"
 #include "bridge/moment.h"
 #include "schemas/json_scan.h"
@@ -24,6 +25,8 @@
 enum { ANSWER_MS = 60 * 1000, LOOK_MS = 500, TASKS_MAX = 1000 };
 
 static const char command_name[] = "catch-up";
+
+static volatile sig_atomic_t is_interrupted;
 
 struct options {
     const char *config_path;
@@ -84,32 +87,52 @@ static int exit_code_of(const struct cli_task *tasks, size_t count)
     return EX_OK;
 }
 
-static int look_once(const struct config *config, struct cli_task *tasks, size_t count)
+static void interrupt(int signal_number)
 {
-    bool has_bar = isatty(STDERR_FILENO);
+    (void)signal_number;
+    is_interrupted = 1;
+}
+
+static int look_once(const struct config *config, struct cli_progress *progress,
+                     struct cli_task *tasks, size_t count)
+{
     struct control_answer answer = {0};
     int rc = ask(config, "GET", "/control/catch-up", &answer);
 
-    if (has_bar)
-        fputs("\r\033[K", stderr); /* what is printed takes the place of the bar */
+    cli_progress_clear(progress); /* what is printed takes the place of the bar */
     if (rc == EX_OK && cli_catch_up_look(command_name, buf_text(&answer.body), tasks, count) < 0)
         rc = EX_PROTOCOL;
-    if (rc == EX_OK && has_bar && !is_settled(tasks, count))
-        cli_catch_up_draw(buf_text(&answer.body), tasks, count);
+    if (rc == EX_OK && !is_settled(tasks, count))
+        cli_catch_up_show(progress, buf_text(&answer.body), tasks, count,
+                          clock_monotonic_ms(&clock_system));
     buf_release(&answer.body);
     return rc;
 }
 
+/* Until all are done, or until Ctrl-C, which ends the waiting alone. */
 static int wait_for(const struct config *config, struct cli_task *tasks, size_t count)
 {
     const struct timespec pause = {LOOK_MS / 1000, (long)(LOOK_MS % 1000) * 1000000};
+    struct cli_progress progress;
     int rc = EX_OK;
 
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = interrupt}, NULL);
+    cli_progress_begin(&progress, clock_monotonic_ms(&clock_system));
     while (rc == EX_OK && !is_settled(tasks, count)) {
-        nanosleep(&pause, NULL);
-        rc = look_once(config, tasks, count);
+        nanosleep(&pause, NULL); /* ends early when it is interrupted */
+        if (!is_interrupted)
+            rc = look_once(config, &progress, tasks, count);
+        if (is_interrupted)
+            break;
     }
-    return rc == EX_OK ? exit_code_of(tasks, count) : rc;
+    cli_progress_clear(&progress);
+    if (!is_interrupted || is_settled(tasks, count))
+        return rc == EX_OK ? exit_code_of(tasks, count) : rc;
+    fprintf(stderr,
+            "close-bridge %s: no longer waited for; the bridge goes on. close-bridge catch-up "
+            "shows how far it is, with --cancel it is given up\n",
+            command_name);
+    return EX_TEMPFAIL;
 }
 
 /* ---- what was asked for ---- */
@@ -307,8 +330,9 @@ const struct command cli_catch_up = {
     "\n"
     "exit codes: 0 done, 64 usage, 65 the bridge refuses it, 66 no configuration file, 69 no "
     "bridge\n"
-    "answers, or Close's log cannot be read, 77 the control token is wrong, 78 mistakes in the\n"
-    "configuration.\n"
+    "answers, or Close's log cannot be read, 75 no longer waited for (Ctrl-C), the bridge goes "
+    "on,\n"
+    "77 the control token is wrong, 78 mistakes in the configuration.\n"
     "\n"
     "example: close-bridge catch-up --since 2026-11-20T00:00:00Z --dry-run\n",
     run_catch_up};
