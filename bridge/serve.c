@@ -44,6 +44,13 @@ enum {
 
 static const char *const publisher_names[PUBLISHER_COUNT] = {"kafka", "mqtt"};
 
+/* One that is open, for the metric of its certificate. */
+struct listener {
+    const char *name;
+    const struct http_server *server;
+    struct metrics *metrics;
+};
+
 struct daemon {
     const struct config *config; /* of the start */
     const struct clock *clock;
@@ -60,6 +67,8 @@ struct daemon {
     struct http_server *control_server;
     struct reload *reload;
     struct topic_keeper *topics;
+    struct listener webhook_listener;
+    struct listener control_listener;
     /* publishers that the journal knows and this program does not */
     char removed[MAX_REMOVED][64];
     size_t removed_count;
@@ -172,27 +181,19 @@ static void collect(void *context)
                (int64_t)numbers.damaged);
 }
 
-static void collect_certificate(const struct daemon *daemon, const char *listener,
-                                const struct http_server *server)
+static void collect_certificate(void *context)
 {
-    int64_t expiry = http_server_certificate_expiry(server);
+    const struct listener *listener = context;
+    int64_t expiry = http_server_certificate_expiry(listener->server);
     char labels[64] = "";
 
     if (!expiry)
         return;
-    metrics_label(labels, sizeof(labels), "listener", listener);
-    metric_set(metrics_get(daemon->metrics, METRIC_GAUGE,
+    metrics_label(labels, sizeof(labels), "listener", listener->name);
+    metric_set(metrics_get(listener->metrics, METRIC_GAUGE,
                            "tls_certificate_expiry_timestamp_seconds",
                            "When the certificate ends, in seconds since 1970.", labels),
                expiry);
-}
-
-static void collect_certificates(void *context)
-{
-    const struct daemon *daemon = context;
-
-    collect_certificate(daemon, "webhook", daemon->webhook_server);
-    collect_certificate(daemon, "control", daemon->control_server);
 }
 
 /* ---- start ---- */
@@ -385,17 +386,17 @@ static void get_topic_map(void *context, struct http_request *request)
 }
 
 /* Says where a listener is, with the port that "any free one" became. */
-static void log_listener(const char *name, const char *host, const char *socket_path,
-                         const struct http_server *server)
+static void announce(struct listener *listener, const char *host, const char *socket_path)
 {
     char address[160];
 
+    metrics_on_scrape(listener->metrics, collect_certificate, listener);
     if (socket_path)
         snprintf(address, sizeof(address), "unix:%s", socket_path);
     else
         snprintf(address, sizeof(address), strchr(host, ':') ? "[%s]:%u" : "%s:%u", host,
-                 http_server_port(server));
-    log_info("listener.ready", log_str("listener", name), log_str("address", address));
+                 http_server_port(listener->server));
+    log_info("listener.ready", log_str("listener", listener->name), log_str("address", address));
 }
 
 static int start_control(struct daemon *daemon, struct error *err)
@@ -440,8 +441,9 @@ static int start_control(struct daemon *daemon, struct error *err)
                           err);
     if (!daemon->control_server)
         return -1;
-    log_listener("control", config->control.host, config->control.socket_path,
-                 daemon->control_server);
+    daemon->control_listener =
+        (struct listener){"control", daemon->control_server, daemon->metrics};
+    announce(&daemon->control_listener, config->control.host, config->control.socket_path);
     return 0;
 }
 
@@ -464,7 +466,9 @@ static int start_webhook_server(struct daemon *daemon, struct error *err)
                           err);
     if (!daemon->webhook_server)
         return -1;
-    log_listener("webhook", config->listen.host, NULL, daemon->webhook_server);
+    daemon->webhook_listener =
+        (struct listener){"webhook", daemon->webhook_server, daemon->metrics};
+    announce(&daemon->webhook_listener, config->listen.host, NULL);
     return 0;
 }
 
@@ -517,7 +521,6 @@ static int start(struct daemon *daemon, struct error *err)
     daemon->topics = topic_keeper_start(daemon->config, daemon->metrics, err);
     if (!daemon->reload || !daemon->topics || start_listeners(daemon, err) < 0)
         return -1;
-    metrics_on_scrape(daemon->metrics, collect_certificates, daemon);
     return start_reload(daemon, err);
 }
 
