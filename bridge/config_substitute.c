@@ -121,8 +121,8 @@ static int append_credential(struct buf *out, const char *name, struct error *er
 {
     const char *directory = getenv("CREDENTIALS_DIRECTORY");
 
-    if (strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return error_set(err, ERROR_CONFIG, "the credential %.128s: a name has no /", name);
+    if (strchr(name, '/'))
+        return error_set(err, ERROR_CONFIG, "the name of the credential %.128s holds a /", name);
     if (!directory)
         return error_set(err, ERROR_CONFIG,
                          "the credential %.128s cannot be read: CREDENTIALS_DIRECTORY is not set, "

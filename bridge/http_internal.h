@@ -83,6 +83,7 @@ struct http_loop {
     bool is_paused;         /* does not accept for now */
     int64_t paused_until_ms;
     int64_t warned_ms;
+    int64_t warned_of_address_ms;
     int reserve_fd; /* given up to shed a connection when there is no other descriptor */
     struct wakeup wakeup;
     h2o_socket_t *wakeup_socket;

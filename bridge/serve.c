@@ -451,19 +451,21 @@ static int start_webhook_server(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
 
-    daemon->webhook_server =
-        http_server_start(&(struct http_server_options){.name = "webhooks",
-                                                        .host = config->listen.host,
-                                                        .port = config->listen.port,
-                                                        .tls = tls_files_of(&config->listen.tls),
-                                                        .threads = config->listen.threads,
-                                                        .max_body = config->listen.max_body,
-                                                        .clock = daemon->clock,
-                                                        .context = daemon->webhook,
-                                                        .handle = webhook_handle,
-                                                        .refused = webhook_refused,
-                                                        .tick = webhook_tick},
-                          err);
+    daemon->webhook_server = http_server_start(
+        &(struct http_server_options){.name = "webhooks",
+                                      .host = config->listen.host,
+                                      .port = config->listen.port,
+                                      .tls = tls_files_of(&config->listen.tls),
+                                      .threads = config->listen.threads,
+                                      .max_body = config->listen.max_body,
+                                      .max_connections_per_address =
+                                          config->listen.max_connections_per_address,
+                                      .clock = daemon->clock,
+                                      .context = daemon->webhook,
+                                      .handle = webhook_handle,
+                                      .refused = webhook_refused,
+                                      .tick = webhook_tick},
+        err);
     if (!daemon->webhook_server)
         return -1;
     log_listener("webhook", config->listen.host, NULL, daemon->webhook_server);
