@@ -33,7 +33,7 @@ class Canaries:
 
     def text(self, what):
         """A new secret."""
-        return self.add(what, f"canary-{secrets.token_urlsafe(24)}"[-31:])
+        return self.add(what, secrets.token_urlsafe(24))
 
     def key(self, what):
         """A new signature key."""
