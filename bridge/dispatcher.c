@@ -90,6 +90,11 @@ const char *dispatcher_trouble(const struct dispatcher *dispatcher)
     return dispatcher->flights ? flights_trouble(dispatcher->flights) : NULL;
 }
 
+int64_t dispatcher_busy_ms(const struct dispatcher *dispatcher)
+{
+    return pulse_busy_ms(&dispatcher->pulse, dispatcher->options.clock);
+}
+
 bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher)
 {
     return lane_is_configured(dispatcher->lanes[publisher]);
@@ -241,7 +246,9 @@ static void *run(void *argument)
     for (;;) {
         int64_t now_ms;
 
+        pulse_end(&dispatcher->pulse);
         wait_for_work(dispatcher, timeout_ms, readable);
+        pulse_begin(&dispatcher->pulse, dispatcher->options.clock);
         now_ms = clock_monotonic_ms(dispatcher->options.clock);
         if (now_ms >= next_tick_ms) {
             tick(dispatcher, readable);

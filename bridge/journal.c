@@ -282,3 +282,8 @@ void journal_numbers(struct journal *journal, struct journal_numbers *out_number
         .damaged = atomic_load(&journal->damaged),
     };
 }
+
+int64_t journal_busy_ms(const struct journal *journal)
+{
+    return pulse_busy_ms(&journal->pulse, journal->clock);
+}

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "bridge/base/mailbox.h"
+#include "bridge/base/pulse.h"
 #include "bridge/dedupe.h"
 #include "bridge/delivery.h"
 #include "bridge/journal.h"
@@ -135,6 +136,7 @@ struct journal {
     _Atomic uint64_t dead_bytes;
     _Atomic int64_t window_s;
     _Atomic(const char *) trouble; /* NULL: events are accepted */
+    struct pulse pulse;            /* of the writer */
     _Atomic uint64_t conflicts;
     _Atomic uint64_t respelled;
     _Atomic uint64_t trusted;

@@ -470,7 +470,9 @@ void *writer_run(void *argument)
         gather(journal);
         if (journal->waiting_deliveries.first || journal->waiting_notes.first ||
             (!is_stopping && has_work(journal))) {
+            pulse_begin(&journal->pulse, journal->clock);
             run_batch(journal);
+            pulse_end(&journal->pulse);
             continue;
         }
         if (is_stopping)

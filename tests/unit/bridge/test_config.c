@@ -325,14 +325,20 @@ static void values_come_from_the_environment_and_files(void **state)
     snprintf(folder, sizeof(folder), "%.*s/c.yaml", (int)(strrchr(path, '/') - path), path);
     buf_append_string(&yaml, ACCOUNTS TOPIC_MAP
                       "publishers: {kafka: {bootstrap.servers: \"a,${CONFIG_TEST_HOST},b\",\n"
-                      "  sasl.password: '${file:./secret}', client.id: '$${HOME}$x$'}}\n");
+                      "  sasl.password: '${file:./secret}', client.id: '$${HOME}$x$',\n"
+                      "  sasl.username: 'u-${credential:secret}'}}\n");
+    *strrchr(folder, '/') = '\0';
+    setenv("CREDENTIALS_DIRECTORY", folder, 1);
+    folder[strlen(folder)] = '/';
     config = config_parse(folder, buf_text(&yaml), &messages);
+    unsetenv("CREDENTIALS_DIRECTORY");
     if (messages.size)
         print_error("%s", messages.data);
     assert_non_null(config);
     assert_string_equal(config->kafka_options.properties[0].value, "a,kafka:9092,b");
     assert_string_equal(config->kafka_options.properties[1].value, "s3cr3t-s3cr3t-s3cr3t\n");
     assert_string_equal(config->kafka_options.properties[2].value, "${HOME}$x$");
+    assert_string_equal(config->kafka_options.properties[3].value, "u-s3cr3t-s3cr3t-s3cr3t\n");
     config_free(config);
     buf_release(&yaml);
     buf_release(&messages);
@@ -352,8 +358,13 @@ static void what_cannot_be_replaced_is_said(void **state)
         {BASE "control: {token: '${file:/dev/zero}'}\n",
          "c.yaml:4: control.token: cannot read the file /dev/zero: Invalid argument\n"},
         {BASE "control: {token: '${A:-b}'}\n",
-         "c.yaml:4: control.token: \"${A:-b}\" is not understood: write ${NAME}, ${file:PATH}, or "
-         "$${ for a literal ${\n"},
+         "c.yaml:4: control.token: what stands between ${ and } is not understood: write ${NAME}, "
+         "${file:PATH}, ${credential:NAME}, or $${ for a literal ${\n"},
+        {BASE "control: {token: '${credential:token}'}\n",
+         "c.yaml:4: control.token: the credential token cannot be read: CREDENTIALS_DIRECTORY is "
+         "not set, as systemd does for LoadCredential=\n"},
+        {BASE "control: {token: '${credential:../token}'}\n",
+         "c.yaml:4: control.token: the name of the credential ../token holds a /\n"},
         {BASE "control: {token: 'abc${A'}\n",
          "c.yaml:4: control.token: a ${ has no closing brace; write $${ for a literal ${\n"},
         {"accounts: [{name: a, signature_keys: ['${CONFIG_TEST_UNSET}']}]\n" PUBLISHERS TOPIC_MAP,
@@ -363,6 +374,7 @@ static void what_cannot_be_replaced_is_said(void **state)
 
     (void)state;
     unsetenv("CONFIG_TEST_UNSET");
+    unsetenv("CREDENTIALS_DIRECTORY");
     SAID(cases, false);
 }
 
