@@ -15,7 +15,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
       ca-certificates libcurl4 libh2o-evloop0.13 liblmdb0 libmosquitto1 libmsgpackc2 librdkafka1 \
       libsimdjson14 libssl3 libxxhash0 libyaml-0-2 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /var/lib/close-bridge --shell /usr/sbin/nologin close-bridge \
+    && useradd --uid 10001 --no-create-home --home-dir /var/lib/close-bridge --shell /usr/sbin/nologin close-bridge \
     && install -d -o close-bridge -g close-bridge -m 0700 /var/lib/close-bridge
 COPY --from=build /src/build/release/bridge/close-bridge /usr/bin/close-bridge
 COPY packaging/docker/close-bridge.yaml /etc/close-bridge/close-bridge.yaml

@@ -4,6 +4,7 @@
  *   journal.c         open, close, the intake, cursors before the start, numbers
  *   journal_state.c   what is read at a start: the state, the secret, cursors, marks; the clock
  *   journal_writer.c  the thread: batches, answers, trouble and recovery
+ *   journal_pace.c    when the writer commits and when it sleeps
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
  *   journal_letters.c parked records and dead letters: writing them
  *   journal_letters_read.c  ... and reading them
@@ -28,6 +29,7 @@
 #include "bridge/dedupe.h"
 #include "bridge/delivery.h"
 #include "bridge/journal.h"
+#include "bridge/journal_pace.h"
 #include "bridge/journal_records.h"
 #include "bridge/journal_store.h"
 
@@ -102,6 +104,7 @@ struct journal {
     size_t cursor_count;
 
     struct wakeup wakeup;
+    struct pace pace;
     struct mailbox deliveries;
     struct mailbox notes;
     struct waiting waiting_deliveries;
@@ -109,7 +112,6 @@ struct journal {
     struct batch *batch;
     size_t batch_bytes;
     struct duplicates *duplicates;
-    int64_t answered_us; /* when the last batch was; monotonic */
 
     pthread_t thread;
     bool has_thread;

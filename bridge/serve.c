@@ -45,6 +45,13 @@ enum {
 
 static const char *const publisher_names[PUBLISHER_COUNT] = {"kafka", "mqtt"};
 
+/* One that is open, for the metric of its certificate. */
+struct listener {
+    const char *name;
+    const struct http_server *server;
+    struct metrics *metrics;
+};
+
 struct daemon {
     const struct config *config; /* of the start */
     const struct clock *clock;
@@ -61,6 +68,8 @@ struct daemon {
     struct http_server *control_server;
     struct reload *reload;
     struct topic_keeper *topics;
+    struct listener webhook_listener;
+    struct listener control_listener;
     struct supervisor *supervisor;
     /* publishers that the journal knows and this program does not */
     char removed[MAX_REMOVED][64];
@@ -103,9 +112,9 @@ static void append_publishers(const struct daemon *daemon, struct buf *json)
         if (!is_removed && !dispatcher_is_configured(daemon->dispatcher, p))
             continue;
         buf_printf(json, "%s\"%s\":\"%s\"", comma, publisher_names[p],
-                   is_removed                                  ? "removed"
-                   : dispatcher_is_down(daemon->dispatcher, p) ? "down"
-                                                               : "up");
+                   is_removed                                        ? "removed"
+                   : dispatcher_is_down(daemon->dispatcher, p, true) ? "down"
+                                                                     : "up");
         comma = ",";
     }
     for (size_t i = 0; i < daemon->removed_count; i++) {
@@ -174,27 +183,19 @@ static void collect(void *context)
                (int64_t)numbers.damaged);
 }
 
-static void collect_certificate(const struct daemon *daemon, const char *listener,
-                                const struct http_server *server)
+static void collect_certificate(void *context)
 {
-    int64_t expiry = http_server_certificate_expiry(server);
+    const struct listener *listener = context;
+    int64_t expiry = http_server_certificate_expiry(listener->server);
     char labels[64] = "";
 
     if (!expiry)
         return;
-    metrics_label(labels, sizeof(labels), "listener", listener);
-    metric_set(metrics_get(daemon->metrics, METRIC_GAUGE,
+    metrics_label(labels, sizeof(labels), "listener", listener->name);
+    metric_set(metrics_get(listener->metrics, METRIC_GAUGE,
                            "tls_certificate_expiry_timestamp_seconds",
                            "When the certificate ends, in seconds since 1970.", labels),
                expiry);
-}
-
-static void collect_certificates(void *context)
-{
-    const struct daemon *daemon = context;
-
-    collect_certificate(daemon, "webhook", daemon->webhook_server);
-    collect_certificate(daemon, "control", daemon->control_server);
 }
 
 /* ---- start ---- */
@@ -319,11 +320,15 @@ static int use_keys(void *context, const char *account,
     return webhook_set_keys(context, account, keys, count, err);
 }
 
+/* Whoever waits is not to wait for a Kafka that is known to be away. */
 static bool look_at_topics(void *context, struct buf *json)
 {
+    struct daemon *daemon = context;
+
     if (json)
-        return topic_keeper_look(context, TOPICS_MS, json);
-    topic_keeper_ask(context);
+        return !dispatcher_is_down(daemon->dispatcher, PUBLISHER_KAFKA, false) &&
+               topic_keeper_look(daemon->topics, TOPICS_MS, json);
+    topic_keeper_ask(daemon->topics);
     return false;
 }
 
@@ -352,7 +357,7 @@ static int open_subscriptions(struct daemon *daemon, struct error *err)
                                                            .use_keys = use_keys,
                                                            .use_keys_context = daemon->webhook,
                                                            .look_at_topics = look_at_topics,
-                                                           .topics_context = daemon->topics,
+                                                           .topics_context = daemon,
                                                            .note_gap = note_gap,
                                                            .gap_context = daemon->catch_up},
                            err);
@@ -387,17 +392,17 @@ static void get_topic_map(void *context, struct http_request *request)
 }
 
 /* Says where a listener is, with the port that "any free one" became. */
-static void log_listener(const char *name, const char *host, const char *socket_path,
-                         const struct http_server *server)
+static void announce(struct listener *listener, const char *host, const char *socket_path)
 {
     char address[160];
 
+    metrics_on_scrape(listener->metrics, collect_certificate, listener);
     if (socket_path)
         snprintf(address, sizeof(address), "unix:%s", socket_path);
     else
         snprintf(address, sizeof(address), strchr(host, ':') ? "[%s]:%u" : "%s:%u", host,
-                 http_server_port(server));
-    log_info("listener.ready", log_str("listener", name), log_str("address", address));
+                 http_server_port(listener->server));
+    log_info("listener.ready", log_str("listener", listener->name), log_str("address", address));
 }
 
 static int start_control(struct daemon *daemon, struct error *err)
@@ -442,8 +447,9 @@ static int start_control(struct daemon *daemon, struct error *err)
                           err);
     if (!daemon->control_server)
         return -1;
-    log_listener("control", config->control.host, config->control.socket_path,
-                 daemon->control_server);
+    daemon->control_listener =
+        (struct listener){"control", daemon->control_server, daemon->metrics};
+    announce(&daemon->control_listener, config->control.host, config->control.socket_path);
     return 0;
 }
 
@@ -468,7 +474,9 @@ static int start_webhook_server(struct daemon *daemon, struct error *err)
         err);
     if (!daemon->webhook_server)
         return -1;
-    log_listener("webhook", config->listen.host, NULL, daemon->webhook_server);
+    daemon->webhook_listener =
+        (struct listener){"webhook", daemon->webhook_server, daemon->metrics};
+    announce(&daemon->webhook_listener, config->listen.host, NULL);
     return 0;
 }
 
@@ -536,7 +544,6 @@ static int start(struct daemon *daemon, struct error *err)
     daemon->topics = topic_keeper_start(daemon->config, daemon->metrics, err);
     if (!daemon->reload || !daemon->topics || start_listeners(daemon, err) < 0)
         return -1;
-    metrics_on_scrape(daemon->metrics, collect_certificates, daemon);
     if (start_reload(daemon, err) < 0)
         return -1;
     return supervisor_ready(daemon->supervisor, busy_ms, daemon, err);

@@ -6,6 +6,7 @@ tells what it saw with `figures(kills=50)`. What became of each test is written 
 import json
 import os
 import random
+import signal
 
 import pytest
 
@@ -67,6 +68,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: more than ten seconds")
     if config.getoption("--seed") is None:
         config.option.seed = str(random.randrange(10 ** 9))
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # fixtures tidy up then too
 
 
 def pytest_report_header(config):
