@@ -272,7 +272,7 @@ def beside(run):
         bench.say("latency without")
         result, consumed, cost = _consume(run, bridge, LIVE_RATE, seconds)
         usual = _compare(run, ", nothing beside", consumed, result, cost, None)
-        assert bridge.control("/control/catch-up?since=3h&until=30m", "POST").status == 202
+        assert bridge.control("/control/catch-up?since=2h&until=30m", "POST").status == 202
         bench.say("latency beside a catch-up")
         result, consumed, cost = _consume(run, bridge, LIVE_RATE, seconds)
         [account] = bridge.control("/control/catch-up").json["accounts"]
