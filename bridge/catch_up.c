@@ -214,10 +214,10 @@ struct catch_up *catch_up_open(const struct catch_up_options *options, struct er
     self->options = *options;
     self->wakeup.fd = -1;
     pthread_mutex_init(&self->lock, NULL);
+    control_inbox_init(&self->inbox, &self->wakeup);
     if (!options->journal)
         return self;
     if (wakeup_init(&self->wakeup, err) == 0) {
-        mailbox_init(&self->requests, &self->wakeup);
         mailbox_init(&self->gaps, &self->wakeup);
         if (open_parts(self, err) == 0) {
             catch_up_show(self, true);
@@ -260,6 +260,7 @@ void catch_up_free(struct catch_up *self)
     catch_up_store_close(self->store);
     wakeup_release(&self->wakeup);
     buf_release(&self->shown);
+    control_inbox_release(&self->inbox);
     pthread_mutex_destroy(&self->lock);
     free(self);
 }

@@ -76,7 +76,7 @@ static const char *what_to_wait_for(const struct catch_up *self)
         if (bytes_waiting(&numbers, backlog) > numbers.max_bytes / 2)
             return "half of the journal is full of undelivered events";
         if (!is_overdue && backlog > windows[p] / LAG_DIVISOR &&
-            !dispatcher_is_down(self->options.dispatcher, p))
+            !dispatcher_is_down(self->options.dispatcher, p, true))
             return "a publisher lags: live events go first";
     }
     return NULL;

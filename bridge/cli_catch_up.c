@@ -3,7 +3,6 @@
  */
 #include "bridge/cli_catch_up.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 #include "bridge/cli.h"
 #include "bridge/cli_control.h"
 #include "bridge/cli_json.h"
+#include "bridge/cli_options.h"
 #include "bridge/cli_progress.h"
 #include "bridge/config.h"
 #include "bridge/moment.h"
@@ -251,73 +251,37 @@ static int show(const struct options *options, const struct config *config)
 
 /* ---- the command ---- */
 
-static int check_moment(const char *option, const char *value)
-{
-    struct error err = {0};
-    int64_t ms;
-
-    if (!value || moment_parse(text_of(value), clock_wall_ms(&clock_system), &ms, &err) == 0)
-        return EX_OK;
-    return cli_usage_error(command_name, "%s %s", option, err.message);
-}
-
 static int check_options(const struct options *options)
 {
     bool has_selection = options->until || options->object_type || options->action ||
                          options->is_dry_run || options->does_not_wait;
+    int64_t ms;
+    int rc;
 
     if (options->is_cancel && (options->since || has_selection))
         return cli_usage_error(command_name, "--cancel goes with --account only");
     if (!options->since && has_selection)
         return cli_usage_error(command_name, "--since is missing: where in time to begin");
-    if (check_moment("--since", options->since) != EX_OK ||
-        check_moment("--until", options->until) != EX_OK)
-        return EX_USAGE;
-    return EX_OK;
+    rc = cli_read_moment(command_name, "since", options->since, &ms);
+    return rc == EX_OK ? cli_read_moment(command_name, "until", options->until, &ms) : rc;
 }
 
 static int read_options(int argc, char **argv, struct options *options)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"since", required_argument, NULL, 's'},
-                                          {"until", required_argument, NULL, 'u'},
-                                          {"account", required_argument, NULL, 'a'},
-                                          {"object-type", required_argument, NULL, 't'},
-                                          {"action", required_argument, NULL, 'A'},
-                                          {"dry-run", no_argument, NULL, 'd'},
-                                          {"cancel", no_argument, NULL, 'x'},
-                                          {"no-wait", no_argument, NULL, 'n'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {NULL, 0, NULL, 0}};
-    const struct {
-        int option;
-        const char **value;
-    } values[] = {{'c', &options->config_path}, {'s', &options->since},
-                  {'u', &options->until},       {'a', &options->account},
-                  {'t', &options->object_type}, {'A', &options->action}};
-    int option;
+    const struct cli_option known[] = {CLI_OPTION_CONFIG(&options->config_path),
+                                       {.name = "since", .value = &options->since},
+                                       {.name = "until", .value = &options->until},
+                                       {.name = "account", .value = &options->account},
+                                       {.name = "object-type", .value = &options->object_type},
+                                       {.name = "action", .value = &options->action},
+                                       {.name = "dry-run", .flag = &options->is_dry_run},
+                                       {.name = "cancel", .flag = &options->is_cancel},
+                                       {.name = "no-wait", .flag = &options->does_not_wait},
+                                       {.name = "json", .flag = &options->as_json},
+                                       {0}};
+    int rc = cli_read_only_options(command_name, known, argc, argv);
 
-    while ((option = getopt_long(argc, argv, ":c:", known, NULL)) != -1) {
-        size_t i = 0;
-
-        while (i < sizeof(values) / sizeof(values[0]) && values[i].option != option)
-            i++;
-        if (i < sizeof(values) / sizeof(values[0]))
-            *values[i].value = optarg;
-        else if (option == 'd')
-            options->is_dry_run = true;
-        else if (option == 'x')
-            options->is_cancel = true;
-        else if (option == 'n')
-            options->does_not_wait = true;
-        else if (option == 'j')
-            options->as_json = true;
-        else
-            return cli_wrong_option(command_name, option, argv, known);
-    }
-    if (optind < argc)
-        return cli_extra_argument(command_name, argv[optind]);
-    return check_options(options);
+    return rc == EX_OK ? check_options(options) : rc;
 }
 
 static int run_catch_up(int argc, char **argv)

@@ -8,7 +8,7 @@
 
 #include "bridge/base/error.h"
 
-enum { EXPIRE_STEP = 16384 };
+enum { EXPIRE_STEP = 16384, FIRST_INDEX_SIZE = 64 };
 
 struct slot {
     unsigned char identity[DEDUPE_IDENTITY_SIZE];
@@ -20,12 +20,16 @@ struct slot {
 /*
  * A ring of slots in the order of arrival, and an open-addressing index of ring positions (plus
  * one; 0 is empty) with linear probing. The identity is a keyed hash already.
+ *
+ * Both are mapped for as many marks as there can be. Of the index, which is touched everywhere, as
+ * much is used as the marks need: each of its pages costs memory from the first touch on.
  */
 struct dedupe {
     struct slot *ring;
     uint32_t *index;
     uint32_t ring_size;
-    uint32_t index_mask;
+    uint32_t index_size; /* as mapped */
+    uint32_t index_mask; /* of what is used */
     uint32_t capacity;
     uint32_t window_s;
     uint32_t now_s; /* the newest time seen */
@@ -46,7 +50,7 @@ static void *map_lazily(size_t size)
 
 static uint32_t index_size_for(uint64_t marks)
 {
-    uint64_t size = 64;
+    uint64_t size = FIRST_INDEX_SIZE;
 
     while (size < 2 * marks && size < (UINT64_C(1) << 31))
         size *= 2;
@@ -65,9 +69,10 @@ struct dedupe *dedupe_new(uint32_t capacity, uint32_t pending_max, uint32_t wind
     dedupe->capacity = capacity;
     dedupe->window_s = window_s;
     dedupe->ring_size = capacity + pending_max;
-    dedupe->index_mask = index_size_for((uint64_t)capacity + pending_max) - 1;
+    dedupe->index_size = index_size_for((uint64_t)capacity + pending_max);
+    dedupe->index_mask = FIRST_INDEX_SIZE - 1;
     dedupe->ring = map_lazily(dedupe->ring_size * sizeof(*dedupe->ring));
-    dedupe->index = map_lazily(((size_t)dedupe->index_mask + 1) * sizeof(*dedupe->index));
+    dedupe->index = map_lazily(dedupe->index_size * sizeof(*dedupe->index));
     if (!dedupe->ring || !dedupe->index) {
         error_set(err, ERROR_FATAL, "no memory for %u dedupe marks: %s", capacity, strerror(errno));
         dedupe_free(dedupe);
@@ -83,7 +88,7 @@ void dedupe_free(struct dedupe *dedupe)
     if (dedupe->ring)
         munmap(dedupe->ring, dedupe->ring_size * sizeof(*dedupe->ring));
     if (dedupe->index)
-        munmap(dedupe->index, ((size_t)dedupe->index_mask + 1) * sizeof(*dedupe->index));
+        munmap(dedupe->index, dedupe->index_size * sizeof(*dedupe->index));
     free(dedupe);
 }
 
@@ -154,19 +159,40 @@ size_t dedupe_places(const struct dedupe *dedupe, const struct dedupe_mark *mark
     return count;
 }
 
+static void add_to_index(struct dedupe *dedupe, uint32_t position)
+{
+    uint32_t i = home_of(dedupe, dedupe->ring[position].identity);
+
+    while (dedupe->index[i])
+        i = (i + 1) & dedupe->index_mask;
+    dedupe->index[i] = position + 1;
+}
+
+/* At half full: some 50 ms for a million marks, and so seldom that it does not matter. */
+static void double_index(struct dedupe *dedupe)
+{
+    uint32_t size = dedupe->index_mask + 1;
+
+    memset(dedupe->index, 0, size * sizeof(*dedupe->index));
+    dedupe->index_mask = 2 * size - 1;
+    for (uint64_t number = dedupe->oldest; number < dedupe->next; number++)
+        add_to_index(dedupe, position_of(dedupe, number));
+}
+
 void dedupe_add(struct dedupe *dedupe, const struct dedupe_mark *mark)
 {
-    uint32_t position = position_of(dedupe, dedupe->next++);
+    uint32_t position = position_of(dedupe, dedupe->next);
     struct slot *slot = &dedupe->ring[position];
-    uint32_t i = home_of(dedupe, mark->identity);
+    uint32_t used = dedupe->index_mask + 1;
 
+    if (dedupe->next - dedupe->oldest >= used / 2 && used < dedupe->index_size)
+        double_index(dedupe);
     memcpy(slot->identity, mark->identity, sizeof(slot->identity));
     slot->content = mark->content;
     slot->place = mark->place;
     slot->age_s = mark->age_s;
-    while (dedupe->index[i])
-        i = (i + 1) & dedupe->index_mask;
-    dedupe->index[i] = position + 1;
+    add_to_index(dedupe, position);
+    dedupe->next++;
 }
 
 /* Closes the gap at `gap` by moving back what probed past it. */

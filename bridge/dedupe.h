@@ -5,7 +5,7 @@
  * journal and its age by the journal's clock. Marks are added as pending and become firm together,
  * when what they stand for is durable; a failed commit takes them back.
  *
- * Memory: 40 bytes a mark at the usual load, touched only as marks arrive. One thread.
+ * Memory: 40 to 48 bytes a mark, touched only as marks arrive. One thread.
  */
 #ifndef BRIDGE_DEDUPE_H
 #define BRIDGE_DEDUPE_H

@@ -420,7 +420,8 @@ def test_a_request_reads_what_it_names_and_says_what_it_means(reader, kafka, clo
 @pytest.mark.parametrize("query, status, code", [
     ("", 400, "bad_parameter"), ("since=yesterday", 400, "bad_parameter"), ("since=2099-01-01", 400, "bad_parameter"),
     ("since=1h&until=2h", 400, "bad_parameter"), ("since=1h&dry_run=1", 400, "bad_parameter"),
-    ("since=1h&type=lead", 400, "unknown_parameter"), ("since=1h&account=other", 404, "no_such_account"),
+    ("since=1h&type=lead", 400, "unknown_parameter"), ("since=1h&account=", 404, "no_such_account"),
+    ("since=1h&object_type=", 400, "bad_parameter"), ("since=1h&account=other", 404, "no_such_account"),
     ("since=1h&account=bare", 409, "no_credentials"),
 ])
 def test_requests_that_make_no_sense_are_refused(shared_reader, query, status, code):

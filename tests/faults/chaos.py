@@ -29,6 +29,7 @@ class Chaos:
             bridge.config["journal"]["path"] = str(folder / "watched" / "journal")
         bridge.config["journal"].update({"max_size": str(MAX_SIZE), "retention": "1s"})
         self.crashes = 0
+        self.calls_failed = 0  # of those on the disk
 
     def start(self):
         self.bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": self.topic}, "mqtt": {"topic": self.topic, "qos": 1}}])
@@ -71,6 +72,7 @@ class Chaos:
             self.mqtt.silent = False
             self.mqtt.cut()
         elif name in ("syncs fail", "disk full"):
+            self.calls_failed += self.shim.fired
             self.shim.disarm()
         elif name == "disk slow":
             self.shim.delay_syncs(0)

@@ -158,13 +158,10 @@ class Verdict:
         return self
 
     def most_duplicates_between(self, moments):
-        """The largest number of copies that one publisher got between two of the moments, by the broker's clock."""
-        most = 0
-        for publisher in self.lost:
-            times = [out.time for out in self.duplicates if out.publisher == publisher]
-            for start, end in zip([0.0, *moments], [*moments, NEVER]):
-                most = max(most, sum(start <= moment < end for moment in times))
-        return most
+        """By publisher, the largest number of copies that came between two of the moments, by the broker's clock."""
+        spans = list(zip([0.0, *moments], [*moments, NEVER]))
+        return {publisher: max(sum(start <= out.time < end for out in self.duplicates if out.publisher == publisher)
+                               for start, end in spans) for publisher in self.lost}
 
 
 class _Case:

@@ -1,4 +1,5 @@
 """Fixtures of the fault tests: those of tests/e2e, a ledger, a sender that writes to it, folders of special file systems."""
+import ctypes
 import itertools
 import os
 import pathlib
@@ -10,7 +11,7 @@ import zlib
 
 import pytest
 
-from tests.e2e.conftest import kafka, kafka_session, make_bridge, mosquitto, own_kafka  # noqa: F401
+from tests.e2e.conftest import close_server, kafka, kafka_session, make_bridge, make_close_server, mosquitto, own_kafka  # noqa: F401
 from tests.e2e.conftest import pytest_runtest_makereport  # noqa: F401
 from tests.faults.checker import Ledger
 from tests.faults.readers import Collector, Tap
@@ -53,8 +54,16 @@ def in_memory():
     shutil.rmtree(folder)
 
 
-def need_root(what):
-    assert os.geteuid() == 0, f"{what}: the test has to run as root"
+CLONE_NEWNS = 0x20000
+HOW_TO_MOUNT = "the test has to run as root and to be let mount tmpfs and loop devices; in a container, for example with " \
+               "`docker run --privileged --volume /dev:/dev`"
+
+
+def become_alone():
+    """Mounts of this process and its children are theirs alone from now on, and go with the last of them, however that ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(CLONE_NEWNS) == 0, f"a mount namespace: {os.strerror(ctypes.get_errno())}: {HOW_TO_MOUNT}"
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
 class Mounts:
@@ -66,12 +75,12 @@ class Mounts:
         self.numbers = itertools.count()
 
     def _mount(self, *arguments):
-        need_root("mounting a file system")
+        if not self.points:
+            become_alone()
         point = self.folder / f"mount-{next(self.numbers)}"
         point.mkdir()
         done = subprocess.run(["mount", *map(str, arguments), str(point)], capture_output=True, text=True)
-        assert done.returncode == 0, f"mount {' '.join(map(str, arguments))}: {done.stderr.strip()}: the test needs a kernel " \
-                                     "that lets root mount tmpfs and loop devices"
+        assert done.returncode == 0, f"mount {' '.join(map(str, arguments))}: {done.stderr.strip()}: {HOW_TO_MOUNT}"
         self.points.append(point)
         return point
 

@@ -91,6 +91,6 @@ class Shim:
 
 
 def run(program, *arguments, env=None, timeout=600):
-    """A program of tests/faults. Returns the CompletedProcess."""
-    return subprocess.run([PROGRAMS / program, *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
+    """A program of tests/faults, which does not outlive us. Returns the CompletedProcess."""
+    return subprocess.run(["setpriv", "--pdeathsig", "KILL", "--", PROGRAMS / program, *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
                           env={**os.environ, **(env or {})})

@@ -6,6 +6,7 @@ tells what it saw with `figures(kills=50)`. What became of each test is written 
 import json
 import os
 import random
+import signal
 
 import pytest
 
@@ -38,6 +39,7 @@ ROWS = {
     "F25": "two faults at once",
     "F27": "soak with mixed faults",
     "F29": "races, under ThreadSanitizer",
+    "F30": "marked secrets through a whole life",
     "mutants": "each broken build is caught by its row",
 }
 
@@ -66,6 +68,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: more than ten seconds")
     if config.getoption("--seed") is None:
         config.option.seed = str(random.randrange(10 ** 9))
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # fixtures tidy up then too
 
 
 def pytest_report_header(config):

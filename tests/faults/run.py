@@ -4,9 +4,9 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
-import threading
 import time
 
 from tests.faults.rows import ROWS
@@ -14,9 +14,10 @@ from tests.faults.rows import ROWS
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "faults"
 
-# First come, by themselves, the rows that measure times; then two lanes at once. What is named nowhere is in the second.
-ALONE = ["F10", "F18"]
-FIRST_LANE = ["F2", "F3", "F1", "F9", "F8", "mutants", "F29"]
+# The lanes of a stage run at once, one stage after the other. F10 and F18 measure how quickly answers come, so beside them runs
+# only what mostly waits. What is named nowhere, and the rows among the end-to-end tests, are lanes of the second stage.
+QUIET = [["F10", "F18"], ["F15", "F16", "F13", "F7"]]
+BUSY = [["F2", "F3", "F1", "F9", "F8", "mutants", "F29"]]
 
 
 class Job:
@@ -29,13 +30,19 @@ class Job:
                         "-c", f"{folder}/pytest.ini", "--rootdir=.", folder, "--rows", ",".join(rows),
                         "--rows-report", str(self.report), *arguments]
         self.env = {**os.environ, **({"CLOSE_BRIDGE_BINARY": binary} if binary else {})}
-        self.code = None
+        self.child = None
 
     def start(self, *more):
+        """In a session of its own: an interruption comes to us alone, and from us once, also when we are killed."""
         self.report.write_text("")
         with open(self.log, "wb") as log:
-            return subprocess.Popen([*self.command, *more], cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=log,
-                                    stderr=log)
+            self.child = subprocess.Popen(["setpriv", "--pdeathsig", "INT", "--", *self.command, *more], cwd=ROOT, env=self.env,
+                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return self.child
+
+    def interrupt(self):
+        if self.child and self.child.poll() is None:
+            self.child.send_signal(signal.SIGINT)
 
     def lines(self):
         return [json.loads(line) for line in self.report.read_text().splitlines()]
@@ -72,17 +79,17 @@ def number(value):
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def jobs_of(rows, arguments):
-    """(those that run alone, [the jobs of each lane])"""
-    def some(names):
-        return [name for name in rows if name in names]
+def stages_of(rows, arguments):
+    """[[jobs that run at once] that run one after the other]"""
+    rest = [name for name in rows if not any(name in lane for lane in QUIET + BUSY)]
+    quiet = [Job(f"quiet-{number}", "tests/faults", some(rows, lane), arguments) for number, lane in enumerate(QUIET)]
+    busy = [Job(f"busy-{number}", "tests/faults", some(rows, lane), arguments) for number, lane in enumerate([*BUSY, rest])]
+    busy.append(Job("end-to-end", "tests/e2e", rows, arguments, binary="build/asan/bridge/close-bridge"))
+    return [[job for job in stage if job.rows] for stage in (quiet, busy)]
 
-    alone, first = some(ALONE), some(FIRST_LANE)
-    second = [name for name in rows if name not in alone + first]
-    lanes = [[Job("first", "tests/faults", first, arguments)],
-             [Job("second", "tests/faults", second, arguments),
-              Job("end-to-end", "tests/e2e", rows, arguments, binary="build/asan/bridge/close-bridge")]]
-    return Job("alone", "tests/faults", alone, arguments), [[job for job in lane if job.rows] for lane in lanes]
+
+def some(rows, names):
+    return [name for name in rows if name in names]
 
 
 def count_tests(jobs, rows):
@@ -103,19 +110,17 @@ class Printer:
         self.rows, self.jobs = rows, jobs
         self.taken = {job.name: 0 for job in jobs}
         self.printed = set()
-        self.lock = threading.Lock()
 
     def poll(self):
-        with self.lock:
-            for job in self.jobs:
-                lines = [line for line in job.lines() if "row" in line]
-                for line in lines[self.taken[job.name]:]:
-                    self.rows[line["row"]].take(line)
-                self.taken[job.name] = len(lines)
-            for row in self.rows.values():
-                if row.missing == 0 and row.name not in self.printed:
-                    self.printed.add(row.name)
-                    print(row.text(), flush=True)
+        for job in self.jobs:
+            lines = [line for line in job.lines() if "row" in line]
+            for line in lines[self.taken[job.name]:]:
+                self.rows[line["row"]].take(line)
+            self.taken[job.name] = len(lines)
+        for row in self.rows.values():
+            if row.missing == 0 and row.name not in self.printed:
+                self.printed.add(row.name)
+                print(row.text(), flush=True)
 
     def finish(self):
         """What never reported has failed."""
@@ -125,19 +130,37 @@ class Printer:
                 print(row.text() + f"\n        {row.missing} tests did not end", flush=True)
 
 
-def run(jobs, printer):
-    for job in jobs:
-        child = job.start()
-        while child.poll() is None:
+class Interrupted(Exception):
+    pass
+
+
+def be_interrupted(number, _frame):
+    raise Interrupted(signal.Signals(number).name)
+
+
+def run(stage, printer):
+    for job in stage:
+        job.report.write_text("")
+    try:
+        for job in stage:
+            job.start()
+        while any(job.child.poll() is None for job in stage):
             time.sleep(0.3)
             printer.poll()
-        job.code = child.returncode
-        printer.poll()
+    except Interrupted:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        for job in stage:
+            job.interrupt()
+        for job in stage:
+            if job.child:
+                job.child.wait()  # it ends what it has started, and unmounts
+        raise
 
 
 def show_failures(jobs):
     for job in jobs:
-        if job.code not in (0, 5):
+        if job.child.returncode not in (0, 5):
             text = job.log.read_text(errors="replace")
             start = text.find("= FAILURES =")
             print(f"\n---- {job.log}\n{text[start:][:12000] if start >= 0 else text[-4000:]}", flush=True)
@@ -145,7 +168,8 @@ def show_failures(jobs):
 
 def parse():
     parser = argparse.ArgumentParser(prog="scripts/faults", description="Runs the fault matrix: see docs/reliability.md.",
-                                     epilog="Exit code 0: every row held; 1: one did not. Example: scripts/faults --only F4,F5")
+                                     epilog="Exit code 0: every row held; 1: one did not; 130: interrupted. "
+                                            "Example: scripts/faults --only F4,F5")
     parser.add_argument("--tier", choices=["ci", "release"], default="ci", help="how much each row does (default: ci)")
     parser.add_argument("--only", help="rows, separated by commas")
     parser.add_argument("--seed", help="replays a run; printed at the start")
@@ -165,28 +189,33 @@ def main():
         print("\n".join(f"{name:8} {what}" for name, what in ROWS.items()))
         return 0
     OUTPUT.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, be_interrupted)
+    try:
+        return run_rows(options)
+    except Interrupted as signal_name:
+        print(f"\nscripts/faults: ended by {signal_name}; what the tests had started and mounted is gone", flush=True)
+        return 130
+
+
+def run_rows(options):
+    begin, load = time.monotonic(), os.getloadavg()[0]
     print(f"seed {options.seed}, tier {options.tier}", flush=True)
-    alone, lanes = jobs_of(options.rows, ["--seed", options.seed, "--tier", options.tier])
-    jobs = [job for lane in ([[alone]] if alone.rows else []) + lanes for job in lane]
+    stages = stages_of(options.rows, ["--seed", options.seed, "--tier", options.tier])
+    jobs = [job for stage in stages for job in stage]
     rows = {name: Row(name) for name in options.rows}
     count_tests(jobs, rows)
     missing = [row.name for row in rows.values() if row.missing == 0]
     if missing:
         sys.exit(f"scripts/faults: there is no test of {', '.join(missing)}")
-    for job in jobs:
-        job.report.write_text("")
     printer = Printer(rows, jobs)
-    if alone.rows:
-        run([alone], printer)
-    threads = [threading.Thread(target=run, args=(lane, printer)) for lane in lanes]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for stage in stages:
+        run(stage, printer)
     printer.finish()
     show_failures(jobs)
     passed = sum(row.passed for row in rows.values())
-    print(f"\n{passed} passed, {len(rows) - passed} failed")
+    print(f"\nin {time.monotonic() - begin:.0f} s; load average {load:.1f} before, {os.getloadavg()[0]:.1f} after")
+    print(f"{passed} passed, {len(rows) - passed} failed")
     return 0 if passed == len(rows) else 1
 
 

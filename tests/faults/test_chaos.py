@@ -83,7 +83,9 @@ def test_a_soak_with_mixed_faults_loses_nothing_and_leaks_nothing(chaos, make_se
             name = dice.choice(Chaos.FAULTS)
             chaos.begin(name)
             time.sleep(every * 0.4)  # trouble
+            failed = chaos.calls_failed
             chaos.end(name)
+            assert chaos.calls_failed > failed or name not in ("syncs fail", "disk full"), f"{name} struck nothing"
             done.append(name)
             wait_until(lambda: is_accepting(chaos.bridge), 20, lambda: f"events are accepted after {done[-3:]}")
     watch.stop()

@@ -96,7 +96,7 @@ def test_copies_are_counted_by_publisher_topic_and_version(ledger, send, deliver
     deliver("a", topic="u", time=8.0)
     verdict = judge(ledger, "kafka")
     assert verdict.duplicated == {"kafka": 3}
-    assert verdict.most_duplicates_between([6.0, 9.0]) == 2
+    assert verdict.most_duplicates_between([6.0, 9.0]) == {"kafka": 2}
     verdict.check(duplicates=3)
     with pytest.raises(AssertionError, match="^duplicated: "):
         verdict.check(duplicates=2)

@@ -14,9 +14,10 @@ REBUILT_WITHIN = 5     # seconds
 GROWS_LESS_THAN = 32   # MiB of anonymous memory, in an outage
 
 RETRIED = {"LEADER_NOT_AVAILABLE": 5, "NOT_LEADER_FOR_PARTITION": 6, "REQUEST_TIMED_OUT": 7, "NETWORK_EXCEPTION": 13,
-           "KAFKA_STORAGE_ERROR": 56, "connection broken": -195, "CLUSTER_AUTHORIZATION_FAILED": 31}
-PARKED = {"UNKNOWN_TOPIC_OR_PART": 3, "TOPIC_AUTHORIZATION_FAILED": 29, "INVALID_TOPIC": 17, "POLICY_VIOLATION": 44,
-          "THROTTLING_QUOTA_EXCEEDED": 89, "NOT_ENOUGH_REPLICAS": 19, "NOT_ENOUGH_REPLICAS_AFTER_APPEND": 20}
+           "KAFKA_STORAGE_ERROR": 56, "connection broken": -195, "CLUSTER_AUTHORIZATION_FAILED": 31,
+           # of the topic, but librdkafka tries again by itself before it reports them
+           "UNKNOWN_TOPIC_OR_PART": 3, "NOT_ENOUGH_REPLICAS": 19, "NOT_ENOUGH_REPLICAS_AFTER_APPEND": 20}
+PARKED = {"TOPIC_AUTHORIZATION_FAILED": 29, "INVALID_TOPIC": 17, "POLICY_VIOLATION": 44, "THROTTLING_QUOTA_EXCEEDED": 89}
 DEAD = {"MSG_SIZE_TOO_LARGE": 10, "RECORD_LIST_TOO_LARGE": 18, "INVALID_RECORD": 87, "INVALID_TIMESTAMP": 32}
 FATAL = {"OUT_OF_ORDER_SEQUENCE_NUMBER": 45, "UNKNOWN_PRODUCER_ID": 59}
 
@@ -134,10 +135,12 @@ def test_every_error_of_kafka_is_answered_as_it_has_to_be(mock_kafka, make_bridg
             send_some(sender)
             wait_settled(bridge)
             assert (moved["events_dead_total"] > 0) == (kind == "dead"), f"{name}: {moved['events_dead_total']} dead letters"
-            if kind == "retried":
-                assert bridge.log().count("event=topic.parked") == parked, name
+            if kind != "fatal":
+                assert (bridge.log().count("event=topic.parked") > parked) == (kind == "parked"), name
             mock_kafka.order("clear", 0)
     rebuilt = bridge.log().count("event=kafka.producer_replaced")
+    if kind != "dead":  # a batch that is too large makes one with smaller batches
+        assert (rebuilt >= len(codes)) if kind == "fatal" else (rebuilt == 0), f"{rebuilt} producers were replaced"
     bridge.kill()
     journal = Journal(bridge.config["journal"]["path"])
     collector.wait(ledger.accepted_ids() - {letter["id"] for letter in journal.dead}, what="what is not dead")

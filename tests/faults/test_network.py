@@ -59,13 +59,17 @@ def test_whatever_the_network_does_everything_arrives(distant, make_sender, ledg
     bridge, kafka, to_kafka, subscriber, to_mosquitto = distant
     proxies = (to_kafka, to_mosquitto)
     sender = make_sender(bridge, rate=100, lines=4, persistent=True, sizes=(50, 2000, 300))
-    took = {}
+    took, resets = {}, []
 
-    def phase(name, seconds, begin, end):
+    def is_held_up():
+        return min(lags(bridge)) > 0
+
+    def phase(name, seconds, begin, end, is_felt=is_held_up):
         for proxy in proxies:
             begin(proxy)
         with sender.running():
             time.sleep(seconds)  # the length of the trouble
+            assert is_felt(), f"{name}: {lags(bridge)}"
         for proxy in proxies:
             end(proxy)
         start = time.monotonic()
@@ -77,7 +81,14 @@ def test_whatever_the_network_does_everything_arrives(distant, make_sender, ledg
 
     phase("slow answers", tier.pick(12, 60), setting("delay", 5.0), setting("delay", 0.0))
     phase("64 kbit/s", tier.pick(8, 60), setting("rate", 8000), setting("rate", 0))
-    phase("resets", tier.pick(8, 120), setting("resets", lambda: dice.random() < 0.05), setting("resets", lambda: False))
+
+    def may_reset():
+        if dice.random() < 0.05:
+            resets.append(time.monotonic())
+            return True
+        return False
+
+    phase("resets", tier.pick(8, 120), setting("resets", may_reset), setting("resets", lambda: False), lambda: len(resets) > 5)
 
     def refuse(proxy):
         proxy.refuses = True
@@ -88,7 +99,7 @@ def test_whatever_the_network_does_everything_arrives(distant, make_sender, ledg
     ledger.take_mqtt(subscriber.messages)
     ledger.take_kafka(kafka.read_all(topic))
     verdict = judge(ledger, "kafka", "mqtt").check(duplicates=WINDOW)
-    figures(accepted=verdict.accepted, lost=0, duplicates=verdict.duplicated, drained_after_s=took)
+    figures(accepted=verdict.accepted, lost=0, duplicates=verdict.duplicated, connections_reset=len(resets), drained_after_s=took)
 
 
 def test_connections_that_fall_silent_are_noticed_and_replaced(distant, make_sender, ledger, topic, figures):

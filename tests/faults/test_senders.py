@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.e2e.bridge import ROOT
-from tests.faults.checker import Sent, digest, judge
+from tests.faults.checker import Ledger, Sent, digest, judge
 from tests.faults.journal import Shim
 from tests.faults.measure import Watch, cpu_seconds, descriptors
 from tests.faults.sender import BODY, Answers, make_event, signed_request
@@ -258,6 +258,7 @@ def _is_open(connection):
 @pytest.fixture
 def many_descriptors():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard >= 10000, f"the test opens 4,300 connections, and may have {hard} descriptors only: ulimit -Hn 20000"
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -265,29 +266,34 @@ def many_descriptors():
 
 @pytest.mark.row("F18")
 def test_honest_senders_are_served_in_time_beside_idle_dripping_and_flooding_ones(kafka, make_bridge, make_sender, ledger, topic, tier,
-                                                                                 many_descriptors, figures):
+                                                                                 many_descriptors, tmp_path, figures):
+    """Beside it runs a second bridge that nobody attacks: how quick the machine is shows there."""
     bridge = make_bridge(kafka).start(topic_map=routes(topic))
+    other = make_bridge(kafka, name="other").start(topic_map=routes(topic + "-other"))
     bridge.wait_up("kafka")
-    sender = make_sender(bridge, rate=200, lines=100, persistent=True)
+    sender, control = make_sender(bridge, rate=200, lines=100, persistent=True), make_sender(other, rate=50, lines=25, persistent=True)
+    control.ledger = Ledger(tmp_path / "other.jsonl")
     watch = Watch(bridge)
     seconds = tier.pick(20, 600)
-    with sender.running():
+    with sender.running(), control.running():
         wait_until(lambda: sender.accepted > 200, 20, "honest events flow")
         quiet, memory, cpu, start = sender.p99_ms(), watch.most_memory(), cpu_seconds(bridge.process.pid), time.monotonic()
         with Flood(bridge, "idle", 500, "127.0.0.2") as idle, Flood(bridge, "drip", 500, "127.0.0.3") as drip, \
                 Flood(bridge, "chunks", 10, "127.0.0.4") as chunks, Flood(bridge, "header", 10, "127.0.0.5") as header:
             time.sleep(seconds)  # the length of the measurement
             used = (cpu_seconds(bridge.process.pid) - cpu) / (time.monotonic() - start)
-            p99, grown = sender.p99_ms(since=start + 1), watch.most_memory(since=start) - memory
+            p99, p99_beside = (one.p99_ms(since=start + 1) for one in (sender, control))
+            grown = watch.most_memory(since=start) - memory
             opened = idle.opened + drip.opened + chunks.opened + header.opened
             assert idle.opened >= 500 and drip.opened >= 500
     watch.stop()
     assert set(sender.statuses) == {200}, f"honest senders were not served: {sender.statuses}"
     verdict = settle_and_judge(bridge, kafka, topic, ledger)
-    figures(hostile_connections=opened, honest_accepted=verdict.accepted, honest_lost=0, p99_quiet_ms=round(quiet, 1),
-            p99_ms=round(p99, 1), processors_used=round(used, 2), memory_grown_mib=round(grown / (1 << 20), 1),
+    figures(hostile_connections=opened, honest_accepted=verdict.accepted, honest_lost=0,
+            p99_ms={"before": round(quiet, 1), "in the flood": round(p99, 1), "of a bridge without one": round(p99_beside, 1)},
+            processors_used=round(used, 2), memory_grown_mib=round(grown / (1 << 20), 1),
             slowest_health_ms=round(watch.slowest_health_ms))
-    assert p99 < HONEST_P99_MS
+    assert p99 < max(HONEST_P99_MS, 2 * p99_beside)
     assert used < 1
     assert grown < GROWS_LESS_THAN
 
@@ -295,7 +301,7 @@ def test_honest_senders_are_served_in_time_beside_idle_dripping_and_flooding_one
 @pytest.mark.row("F18")
 def test_more_connections_than_the_limit_wait_and_those_there_are_served(kafka, make_bridge, make_sender, ledger, topic, many_descriptors,
                                                                        figures):
-    bridge = make_bridge(kafka).start(topic_map=routes(topic))
+    bridge = make_bridge(kafka).start(listen={"max_connections_per_address": 0}, topic_map=routes(topic))
     sender = make_sender(bridge, rate=100, lines=4)
     with sender.running():
         wait_until(lambda: sender.accepted > 20, 20, "honest events flow")

@@ -115,6 +115,28 @@ static void the_newest_are_kept_and_all_others_forgotten(void **state)
         assert_int_equal(find(dedupe, i, i, 0), i < total - CAPACITY ? DEDUPE_NEW : DEDUPE_SEEN);
 }
 
+/* The index grows with the marks, also with pending ones in it. */
+static void every_mark_is_found_while_their_number_grows(void **state)
+{
+    struct error err = {0};
+    struct dedupe *dedupe = dedupe_new(100 * CAPACITY, PENDING, WINDOW, &err);
+
+    (void)state;
+    assert_non_null(dedupe);
+    for (uint64_t i = 0; i < 50 * CAPACITY; i++) {
+        assert_int_equal(find(dedupe, i, i, 0), DEDUPE_NEW);
+        add(dedupe, i, i, 0);
+        assert_int_equal(find(dedupe, i / 2, i / 2, 0),
+                         i / 2 < i - i % PENDING ? DEDUPE_SEEN : DEDUPE_PENDING);
+        if (i % PENDING == PENDING - 1)
+            dedupe_confirm(dedupe);
+    }
+    for (uint64_t i = 0; i < 50 * CAPACITY; i++)
+        assert_int_equal(find(dedupe, i, i, 0), DEDUPE_SEEN);
+    assert_int_equal(find(dedupe, 50 * CAPACITY, 0, 0), DEDUPE_NEW);
+    dedupe_free(dedupe);
+}
+
 static void marks_expire_with_the_window(void **state)
 {
     struct dedupe *dedupe = *state;
@@ -193,6 +215,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(the_newest_are_kept_and_all_others_forgotten, setup,
                                         teardown),
+        cmocka_unit_test(every_mark_is_found_while_their_number_grows),
         cmocka_unit_test_setup_teardown(marks_expire_with_the_window, setup, teardown),
         cmocka_unit_test_setup_teardown(another_window_counts_and_what_was_forgotten_stays_so,
                                         setup, teardown),
