@@ -168,11 +168,11 @@ def test_a_producer_that_ended_is_replaced_and_keeps_the_order(mock_kafka, make_
     sender = make_sender(bridge, rate=500, persistent=True)
     ends, slowest = tier.pick(5, 200), 0.0
     with sender.running():
-        for number in range(ends):
+        for _ in range(ends):
             time.sleep(dice.uniform(0, 0.5))  # somewhere
-            replaced = lambda: bridge.log().count("event=kafka.producer_replaced")  # noqa: E731
+            replaced = bridge.log().count("event=kafka.producer_replaced")
             mock_kafka.fail(45)
-            wait_until(lambda: replaced() > number, 20, "the producer is replaced")
+            wait_until(lambda: bridge.log().count("event=kafka.producer_replaced") > replaced, 20, "the producer is replaced")
             ended, got = time.monotonic(), len(collector.records)
             wait_until(lambda: len(collector.records) > got, 30, "a new one delivers")
             slowest = max(slowest, time.monotonic() - ended)
