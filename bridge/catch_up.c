@@ -38,7 +38,7 @@ int64_t catch_up_now_ms(const struct catch_up *self)
 
 int64_t catch_up_close_ms(const struct catch_up *self, const struct catch_up_account *account)
 {
-    return clock_wall_ms(self->options.clock) - account->skew_ms;
+    return catch_up_now_ms(self) + account->clock_ms;
 }
 
 bool catch_up_can_read(const struct catch_up_account *account)
@@ -214,10 +214,10 @@ struct catch_up *catch_up_open(const struct catch_up_options *options, struct er
     self->options = *options;
     self->wakeup.fd = -1;
     pthread_mutex_init(&self->lock, NULL);
+    control_inbox_init(&self->inbox, &self->wakeup);
     if (!options->journal)
         return self;
     if (wakeup_init(&self->wakeup, err) == 0) {
-        mailbox_init(&self->requests, &self->wakeup);
         mailbox_init(&self->gaps, &self->wakeup);
         if (open_parts(self, err) == 0) {
             catch_up_show(self, true);
@@ -260,6 +260,7 @@ void catch_up_free(struct catch_up *self)
     catch_up_store_close(self->store);
     wakeup_release(&self->wakeup);
     buf_release(&self->shown);
+    control_inbox_release(&self->inbox);
     pthread_mutex_destroy(&self->lock);
     free(self);
 }
@@ -326,10 +327,19 @@ static void note_failure(struct catch_up *self, struct catch_up_account *account
     account->retry_at_ms = catch_up_now_ms(self) + pause_after(account, err);
 }
 
+/* Kept by the monotonic clock: this machine's own may be set while Close is not asked. */
+static void read_clock(struct catch_up *self, struct catch_up_account *account)
+{
+    int64_t skew_ms = 0;
+
+    close_api_clock_skew_ms(self->api, &skew_ms);
+    account->clock_ms = clock_wall_ms(self->options.clock) - skew_ms - catch_up_now_ms(self);
+    account->has_clock = true;
+}
+
 static void note_success(struct catch_up *self, struct catch_up_account *account)
 {
-    account->has_clock = true;
-    close_api_clock_skew_ms(self->api, &account->skew_ms);
+    read_clock(self, account);
     if (account->failures > 0)
         log_info("catch_up.goes_on", log_str("account", account->name));
     account->failures = 0;
@@ -355,6 +365,19 @@ static void end_reading(struct catch_up_account *account)
     account->reading = NULL;
 }
 
+/* After a restart; at first, who asked was told. */
+static void warn_again(const struct catch_up *self, const struct catch_up_account *account,
+                       struct catch_up_task *task)
+{
+    struct buf warnings = {0};
+
+    if (task->warnings || task->cause != CATCH_UP_REQUESTED)
+        return;
+    catch_up_warn(self, task, account->name, false, &warnings);
+    task->warnings = alloc_string(buf_text(&warnings).data);
+    buf_release(&warnings);
+}
+
 static void begin_reading(struct catch_up *self, struct catch_up_account *account)
 {
     struct catch_up_task *task = account->current;
@@ -366,6 +389,7 @@ static void begin_reading(struct catch_up *self, struct catch_up_account *accoun
         task->begun_at_ms = task->reached_ms;
         task->next_report_ms = task->begun_monotonic_ms + REPORT_MS;
         catch_up_log_begin(account, task);
+        warn_again(self, account, task);
     }
     account->reading = event_log_begin(catch_up_next_window(account, task));
 }

@@ -63,8 +63,10 @@ struct catch_up_account *catch_up_account_new(const char *name)
 
 static void free_task(struct catch_up_task *task)
 {
-    if (task)
-        free(task->stops);
+    if (!task)
+        return;
+    free(task->warnings);
+    free(task->stops);
     free(task);
 }
 
@@ -95,13 +97,14 @@ void catch_up_account_free(struct catch_up_account *account)
 struct catch_up_task *catch_up_task_add(struct catch_up_account *account,
                                         const struct catch_up_task *task)
 {
+    size_t max = task->cause == CATCH_UP_REQUESTED ? CATCH_UP_TASKS_MAX : 1;
     struct catch_up_task **slot = &account->tasks;
     struct catch_up_task *added;
     size_t count = 0;
 
     for (; *slot; slot = &(*slot)->next)
-        count++;
-    if (count >= CATCH_UP_TASKS_MAX)
+        count += (*slot)->cause == task->cause;
+    if (count >= max)
         return NULL;
     added = alloc_zeroed(1, sizeof(*added));
     added->id = account->next_id++;
@@ -160,31 +163,37 @@ void catch_up_task_finish(struct catch_up_account *account, struct catch_up_task
     *slot = NULL;
 }
 
-void catch_up_task_withhold(struct catch_up_account *account, int64_t oldest_ms, int64_t newest_ms)
+void catch_up_task_widen(struct catch_up_account *account, enum catch_up_cause cause,
+                         int64_t since_ms, int64_t until_ms)
 {
     struct catch_up_task *task = account->tasks;
-    int64_t until_ms = newest_ms + 1;
 
-    while (task && task->cause != CATCH_UP_INCOMPLETE)
+    while (task && (task->cause != cause || task->is_cancelled))
         task = task->next;
     if (!task) {
-        /* One too many is better than to forget it: there is never a second of them. */
         task = alloc_zeroed(1, sizeof(*task));
         *task = (struct catch_up_task){.next = account->tasks,
                                        .id = account->next_id++,
-                                       .cause = CATCH_UP_INCOMPLETE,
-                                       .since_ms = oldest_ms,
+                                       .cause = cause,
+                                       .since_ms = since_ms,
                                        .until_ms = until_ms,
-                                       .reached_ms = oldest_ms};
+                                       .reached_ms = since_ms};
         account->tasks = task;
         return;
     }
-    if (oldest_ms < task->since_ms)
-        task->since_ms = oldest_ms;
-    if (oldest_ms < task->reached_ms)
-        task->reached_ms = oldest_ms;
+    if (since_ms < task->since_ms)
+        task->since_ms = since_ms;
+    if (since_ms < task->reached_ms)
+        task->reached_ms = since_ms;
     if (until_ms > task->until_ms)
         task->until_ms = until_ms;
+}
+
+void catch_up_task_reach(struct catch_up_task *task, struct log_window window)
+{
+    if (window.since_ms <= task->reached_ms && window.until_ms > task->reached_ms)
+        task->reached_ms = window.until_ms;
+    catch_up_add_stops(task, NULL, 0);
 }
 
 static bool is_of_type(struct text type, const char *wanted)
@@ -196,12 +205,18 @@ static bool is_of_type(struct text type, const char *wanted)
     return type.size > size - 1 && memcmp(type.data, wanted, size - 1) == 0;
 }
 
+bool catch_up_task_selects_pair(const struct catch_up_task *task, struct text object_type,
+                                struct text action)
+{
+    if (task->object_type[0] && !is_of_type(object_type, task->object_type))
+        return false;
+    return !task->action[0] || text_equal_string(action, task->action);
+}
+
 bool catch_up_task_selects(const struct catch_up_task *task, const struct event *event)
 {
-    if (task->object_type[0] &&
-        !is_of_type(event_text(event, EVENT_OBJECT_TYPE), task->object_type))
-        return false;
-    return !task->action[0] || text_equal_string(event_text(event, EVENT_ACTION), task->action);
+    return catch_up_task_selects_pair(task, event_text(event, EVENT_OBJECT_TYPE),
+                                      event_text(event, EVENT_ACTION));
 }
 
 int64_t catch_up_task_eta_ms(const struct catch_up_task *task, int64_t now_monotonic_ms)

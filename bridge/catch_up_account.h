@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "bridge/base/error.h"
+#include "bridge/base/text.h"
 #include "bridge/close_api.h"
 #include "bridge/event_log.h"
 
@@ -51,6 +52,7 @@ struct catch_up_task {
     bool is_dry_run;                      /* only counts; not stored */
 
     /* Of this process. */
+    char *warnings; /* the inside of a JSON array; NULL: nobody has looked yet */
     int64_t *stops; /* where windows have to end, the newest first: the log is dense between them */
     size_t stop_count;
     bool is_cancelled;
@@ -83,7 +85,7 @@ struct catch_up_account {
     struct close_access access;
     int64_t seen_monotonic_ms; /* when this process first knew of it */
     bool has_clock;            /* Close has answered */
-    int64_t skew_ms;           /* how far this machine's clock is ahead */
+    int64_t clock_ms;          /* what Close's is ahead of the monotonic one */
     int64_t next_run_ms;       /* monotonic */
     struct catch_up_task *run; /* the scheduled one under way */
     struct catch_up_task *current;
@@ -114,7 +116,7 @@ const char *catch_up_result_name(enum catch_up_result result);
 /* ---- tasks ---- */
 
 /* Copies the task, without what is of this process, behind the others and gives it an id. NULL:
- * there are CATCH_UP_TASKS_MAX. */
+ * CATCH_UP_TASKS_MAX were asked for already, or there is one of another cause. */
 struct catch_up_task *catch_up_task_add(struct catch_up_account *account,
                                         const struct catch_up_task *task);
 
@@ -122,10 +124,17 @@ struct catch_up_task *catch_up_task_add(struct catch_up_account *account,
  * scheduled run was in no list. */
 void catch_up_task_finish(struct catch_up_account *account, struct catch_up_task *task);
 
-/* Remembers events that came without their data, from the oldest to the newest: in one task. */
-void catch_up_task_withhold(struct catch_up_account *account, int64_t oldest_ms, int64_t newest_ms);
+/* Remembers a stretch that nobody asked for: in the one task of its cause, which grows. */
+void catch_up_task_widen(struct catch_up_account *account, enum catch_up_cause cause,
+                         int64_t since_ms, int64_t until_ms);
 
-/* Whether the request asks for an event of the pair. */
+/* All of the window is durable. One that does not begin where the task stands says nothing of what
+ * lies between. */
+void catch_up_task_reach(struct catch_up_task *task, struct log_window window);
+
+/* Whether the request asks for an event, or a pair. */
+bool catch_up_task_selects_pair(const struct catch_up_task *task, struct text object_type,
+                                struct text action);
 bool catch_up_task_selects(const struct catch_up_task *task, const struct event *event);
 
 /* Milliseconds until it is done as fast as it went so far; -1: nobody knows. */

@@ -9,6 +9,7 @@
 #include "bridge/config.h"
 #include "bridge/control.h"
 #include "bridge/control_query.h"
+#include "bridge/control_request.h"
 
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
 
@@ -17,46 +18,17 @@ enum { CLOSE_KEEPS_DAYS = 30 };
 
 /* ---- on the control listener's thread ---- */
 
-static void on_resumed(struct http_deferred *deferred)
-{
-    struct catch_up_request *request = (struct catch_up_request *)deferred;
-
-    if (deferred->request)
-        http_respond(
-            deferred->request,
-            &(struct http_response){.status = request->status, .body = buf_text(&request->answer)});
-    buf_release(&request->answer);
-}
-
-static void fail(struct catch_up_request *request, int status, const char *code,
-                 const char *message)
-{
-    request->status = status;
-    buf_clear(&request->answer);
-    buf_printf(&request->answer, "{\"error\":\"%s\",\"message\":", code);
-    buf_append_json_string(&request->answer, text_of(message));
-    buf_append_char(&request->answer, '}');
-}
-
 /* Copies what was read and puts the request off. */
 static void enqueue(struct catch_up *self, struct http_request *http,
                     const struct catch_up_request *wanted)
 {
-    struct catch_up_request *request =
-        (struct catch_up_request *)http_defer(http, sizeof(*request), on_resumed);
+    struct catch_up_request *request = control_request_new(http, sizeof(*request));
 
     request->kind = wanted->kind;
     memcpy(request->account, wanted->account, sizeof(request->account));
     request->task = wanted->task;
     request->id = wanted->id;
-    pthread_mutex_lock(&self->lock);
-    if (self->is_closed) {
-        fail(request, 503, "stopping", "The bridge stops.");
-        http_resume(&request->deferred);
-    } else {
-        mailbox_push(&self->requests, &request->node);
-    }
-    pthread_mutex_unlock(&self->lock);
+    control_inbox_push(&self->inbox, &request->base);
 }
 
 static bool read_times(struct http_request *http, int64_t now_ms, struct catch_up_task *task)
@@ -87,7 +59,7 @@ static void post(void *context, struct http_request *http)
     struct catch_up_task *task = &wanted.task;
 
     if (control_query_only(http, names) &&
-        control_query_text(http, "account", wanted.account, sizeof(wanted.account)) &&
+        control_query_account(http, wanted.account, sizeof(wanted.account)) &&
         control_query_text(http, "object_type", task->object_type, sizeof(task->object_type)) &&
         control_query_text(http, "action", task->action, sizeof(task->action)) &&
         control_query_bool(http, "dry_run", &task->is_dry_run) &&
@@ -101,7 +73,7 @@ static void delete (void *context, struct http_request *http)
     struct catch_up_request wanted = {.kind = CATCH_UP_DELETE};
 
     if (control_query_only(http, names) &&
-        control_query_text(http, "account", wanted.account, sizeof(wanted.account)) &&
+        control_query_account(http, wanted.account, sizeof(wanted.account)) &&
         control_query_number(http, "id", 1, UINT64_MAX - 1, &wanted.id))
         enqueue(context, http, &wanted);
 }
@@ -149,72 +121,59 @@ static bool is_asked_for(const struct catch_up_request *request,
            (!request->account[0] || strcmp(request->account, account->name) == 0);
 }
 
-static void append_comma(struct buf *json)
-{
-    if (json->size > 0 && json->data[json->size - 1] != '[')
-        buf_append_char(json, ',');
-}
-
 /* An answer's list of tasks is its beginning. */
 static void append_added(const struct catch_up *self, struct catch_up_request *request,
                          const struct catch_up_account *account, const struct catch_up_task *task)
 {
-    append_comma(&request->answer);
-    buf_append_string(&request->answer, "{\"account\":");
-    buf_append_json_string(&request->answer, text_of(account->name));
-    buf_append_string(&request->answer, ",\"task\":");
-    catch_up_append_task(self, task, &request->answer);
-    buf_append_char(&request->answer, '}');
+    buf_append_comma(&request->base.answer);
+    buf_append_string(&request->base.answer, "{\"account\":");
+    buf_append_json_string(&request->base.answer, text_of(account->name));
+    buf_append_string(&request->base.answer, ",\"task\":");
+    catch_up_append_task(self, task, &request->base.answer);
+    buf_append_char(&request->base.answer, '}');
 }
 
-static void append_warning(struct buf *json, const char *warning)
+static void add_task(struct catch_up *self, struct catch_up_request *request,
+                     struct catch_up_account *account, const struct buf *warnings)
 {
-    append_comma(json);
-    buf_append_json_string(json, text_of(warning));
+    struct catch_up_task *task = catch_up_task_add(account, &request->task);
+
+    if (!task)
+        return;
+    task->warnings = alloc_string(buf_text(warnings).data);
+    append_added(self, request, account, task);
 }
 
-/* Whether some record carries the time of its event, by which Kafka counts its retention. */
-static bool has_event_time(const struct config *config)
+static bool can_anybody_read(const struct catch_up *self, const struct catch_up_request *request)
 {
-    for (size_t i = 0; i < config->entry_count; i++) {
-        if (config->entries[i].kafka.is_configured && config->entries[i].kafka.timestamp_is_event)
+    for (const struct catch_up_account *account = self->accounts; account;
+         account = account->next) {
+        if (is_asked_for(request, account) && catch_up_can_read(account))
             return true;
     }
     return false;
 }
 
-static void append_warnings(const struct catch_up *self, const struct catch_up_task *task,
-                            bool was_too_old, struct buf *json)
+static void warn(const struct catch_up *self, const struct catch_up_request *request,
+                 bool was_too_old, struct buf *warnings)
 {
-    const struct config *config = self->config;
-    int64_t age_ms = clock_wall_ms(self->options.clock) - task->since_ms;
-
-    if (self->is_unsaved && !task->is_dry_run)
-        append_warning(json,
-                       "It could not be stored beside the journal yet: a restart would forget "
-                       "it. The log says why.");
-    if (was_too_old)
-        append_warning(json, "Close keeps 30 days: it begins there.");
-    if (age_ms > config->journal.dedupe_window_ms)
-        append_warning(json, "It begins before journal.dedupe_window: what was published before "
-                             "that is published again. object_type and action narrow it.");
-    if (has_event_time(config))
-        append_warning(json,
-                       "Entries with timestamp: event write records as old as their events: Kafka "
-                       "deletes at once what is older than retention.ms of their topics.");
-    if (age_ms > DAY_MS)
-        append_warning(json, "The Event Log holds what changed, not all that there is: records "
-                             "that nobody touched in this time do not appear. For a full copy, "
-                             "export them from Close's REST API.");
+    if (can_anybody_read(self, request))
+        catch_up_warn(self, &request->task, request->account, was_too_old, warnings);
 }
 
-static void add_task(struct catch_up *self, struct catch_up_request *request,
-                     struct catch_up_account *account)
+static void append_warnings(const struct catch_up *self, struct catch_up_request *request,
+                            const struct buf *warnings)
 {
-    struct catch_up_task *task = catch_up_task_add(account, &request->task);
+    struct buf *json = &request->base.answer;
 
-    if (task)
-        append_added(self, request, account, task);
+    buf_append_string(json, "],\"warnings\":[");
+    buf_append_text(json, buf_text(warnings));
+    if (self->is_unsaved && !request->task.is_dry_run)
+        buf_printf(json,
+                   "%s\"It could not be stored beside the journal yet: a restart would forget "
+                   "it. The log says why.\"",
+                   warnings->size > 0 ? "," : "");
+    buf_append_string(json, "]}");
 }
 
 /* Why there is nobody to read for. */
@@ -224,42 +183,46 @@ static void fail_post(const struct catch_up *self, struct catch_up_request *requ
         request->account[0] ? catch_up_find(self, request->account) : NULL;
 
     if (request->account[0] && (!account || !account->settings))
-        fail(request, 404, "no_such_account", "There is no account of this name.");
+        control_request_fail(&request->base, 404, "no_such_account",
+                             "There is no account of this name.");
     else if (account && catch_up_can_read(account))
-        fail(request, 409, "too_many_tasks",
-             "Sixteen stretches of time wait to be read already: wait, or cancel some.");
+        control_request_fail(
+            &request->base, 409, "too_many_tasks",
+            "Sixteen stretches of time wait to be read already: wait, or cancel some.");
     else
-        fail(request, 409, "no_credentials",
-             account ? "The account has neither api_key nor oauth_token, which Close's Event Log "
-                       "needs."
-                     : "No account has api_key or oauth_token, which Close's Event Log needs.");
+        control_request_fail(
+            &request->base, 409, "no_credentials",
+            account ? "The account has neither api_key nor oauth_token, which Close's Event Log "
+                      "needs."
+                    : "No account has api_key or oauth_token, which Close's Event Log needs.");
 }
 
 static void serve_post(struct catch_up *self, struct catch_up_request *request)
 {
     int64_t oldest_ms = clock_wall_ms(self->options.clock) - CLOSE_KEEPS_DAYS * DAY_MS;
     bool was_too_old = request->task.since_ms < oldest_ms;
+    struct buf warnings = {0};
     size_t begin;
 
     if (was_too_old)
         request->task.since_ms = oldest_ms;
     request->task.reached_ms = request->task.since_ms;
-    buf_append_string(&request->answer, "{\"tasks\":[");
-    begin = request->answer.size;
+    warn(self, request, was_too_old, &warnings);
+    buf_append_string(&request->base.answer, "{\"tasks\":[");
+    begin = request->base.answer.size;
     for (struct catch_up_account *account = self->accounts; account; account = account->next) {
         if (is_asked_for(request, account) && catch_up_can_read(account))
-            add_task(self, request, account);
+            add_task(self, request, account, &warnings);
     }
-    if (request->answer.size == begin) {
+    if (request->base.answer.size == begin) {
         fail_post(self, request);
-        return;
+    } else {
+        if (!request->task.is_dry_run)
+            catch_up_save(self);
+        append_warnings(self, request, &warnings);
+        request->base.status = 202;
     }
-    if (!request->task.is_dry_run)
-        catch_up_save(self);
-    buf_append_string(&request->answer, "],\"warnings\":[");
-    append_warnings(self, &request->task, was_too_old, &request->answer);
-    buf_append_string(&request->answer, "]}");
-    request->status = 202;
+    buf_release(&warnings);
 }
 
 static void serve_delete(struct catch_up *self, struct catch_up_request *request)
@@ -277,27 +240,29 @@ static void serve_delete(struct catch_up *self, struct catch_up_request *request
         }
     }
     if (request->account[0] && !catch_up_find(self, request->account)) {
-        fail(request, 404, "no_such_account", "There is no account of this name.");
+        control_request_fail(&request->base, 404, "no_such_account",
+                             "There is no account of this name.");
         return;
     }
     if (cancelled > 0)
         catch_up_save(self);
-    buf_printf(&request->answer, "{\"cancelled\":%zu}", cancelled);
-    request->status = 200;
+    buf_printf(&request->base.answer, "{\"cancelled\":%zu}", cancelled);
+    request->base.status = 200;
 }
 
-static void serve_request(struct catch_up *self, struct catch_up_request *request)
+static void serve(void *context, struct control_request *base)
 {
+    struct catch_up *self = context;
+    struct catch_up_request *request = (struct catch_up_request *)base;
+
     if (atomic_load(&self->is_stopping))
-        fail(request, 503, "stopping", "The bridge stops.");
+        control_request_fail(&request->base, 503, "stopping", "The bridge stops.");
     else if (request->kind == CATCH_UP_POST)
         serve_post(self, request);
     else
         serve_delete(self, request);
-    if (request->answer.failed)
-        fail(request, 503, "out_of_memory", "There is no memory for the answer.");
     catch_up_show(self, true);
-    http_resume(&request->deferred);
+    control_request_finish(base);
 }
 
 static void take_gaps(struct catch_up *self)
@@ -317,21 +282,12 @@ static void take_gaps(struct catch_up *self)
 
 void catch_up_serve(struct catch_up *self)
 {
-    struct mailbox_node *node = mailbox_take(&self->requests);
-
-    while (node) {
-        struct catch_up_request *request = container_of(node, struct catch_up_request, node);
-
-        node = node->next;
-        serve_request(self, request);
-    }
+    control_inbox_serve(&self->inbox, serve, self);
     take_gaps(self);
 }
 
 void catch_up_close_requests(struct catch_up *self)
 {
-    pthread_mutex_lock(&self->lock);
-    self->is_closed = true;
-    pthread_mutex_unlock(&self->lock);
+    control_inbox_close(&self->inbox);
     catch_up_serve(self);
 }

@@ -76,7 +76,7 @@ static const char *what_to_wait_for(const struct catch_up *self)
         if (bytes_waiting(&numbers, backlog) > numbers.max_bytes / 2)
             return "half of the journal is full of undelivered events";
         if (!is_overdue && backlog > windows[p] / LAG_DIVISOR &&
-            !dispatcher_is_down(self->options.dispatcher, p))
+            !dispatcher_is_down(self->options.dispatcher, p, true))
             return "a publisher lags: live events go first";
     }
     return NULL;
@@ -348,7 +348,7 @@ static void leave_for_later(struct catch_up_account *account, const struct withh
 {
     if (withheld->count == 0 || account->current->is_dry_run)
         return;
-    catch_up_task_withhold(account, withheld->oldest_ms, withheld->newest_ms);
+    catch_up_task_widen(account, CATCH_UP_INCOMPLETE, withheld->oldest_ms, withheld->newest_ms + 1);
     log_error("catch_up.incomplete", log_str("account", account->name),
               log_i64("events", (int64_t)withheld->count),
               log_i64("since", withheld->oldest_ms / 1000),

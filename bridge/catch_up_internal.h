@@ -1,7 +1,8 @@
 /*
  * What the parts of the catch-up share: catch_up.c is the thread, catch_up_schedule.c decides what
  * is read next, catch_up_delivery.c hands a window to the journal, catch_up_control.c has the
- * control endpoints, catch_up_report.c what is shown of it.
+ * control endpoints, catch_up_report.c what is shown of it, catch_up_warnings.c what has to be
+ * known before one goes far back.
  */
 #ifndef BRIDGE_CATCH_UP_INTERNAL_H
 #define BRIDGE_CATCH_UP_INTERNAL_H
@@ -13,8 +14,8 @@
 #include "bridge/base/mailbox.h"
 #include "bridge/catch_up.h"
 #include "bridge/catch_up_account.h"
+#include "bridge/control_request.h"
 #include "bridge/delivery.h"
-#include "bridge/http_server.h"
 
 enum { CATCH_UP_CHUNK = 64 };
 
@@ -28,14 +29,11 @@ enum catch_up_request_kind { CATCH_UP_POST, CATCH_UP_DELETE };
 
 /* A request to the control listener, until it is answered. */
 struct catch_up_request {
-    struct http_deferred deferred; /* first */
-    struct mailbox_node node;
+    struct control_request base; /* first */
     enum catch_up_request_kind kind;
     char account[65];          /* "" for all */
     struct catch_up_task task; /* until_ms 0: now */
     uint64_t id;               /* of the task to be cancelled; 0: all */
-    int status;
-    struct buf answer;
 };
 
 /* What catch_up_note_gap() was told. */
@@ -55,7 +53,7 @@ struct catch_up {
     bool has_thread;
     atomic_bool is_stopping;
     struct wakeup wakeup;
-    struct mailbox requests;
+    struct control_inbox inbox;
     struct mailbox gaps;
 
     /* The thread's. */
@@ -75,7 +73,6 @@ struct catch_up {
     atomic_size_t on_the_way;
 
     pthread_mutex_t lock;
-    bool is_closed;                   /* lock: lock; nobody takes requests any more */
     const struct config *next_config; /* lock: lock; a reference, to be taken over */
     struct router *next_router;       /* lock: lock; of that */
     struct buf shown;                 /* lock: lock; the answer to GET */
@@ -135,6 +132,16 @@ void catch_up_serve(struct catch_up *self);
 
 /* From now on requests are refused where they come in. */
 void catch_up_close_requests(struct catch_up *self);
+
+/* ---- catch_up_warnings.c ---- */
+
+/*
+ * Appends what whoever asks for the task should know, as JSON strings with commas between, and says
+ * it in the log. `account` "" is every one. Asks Kafka how long its topics keep what they are
+ * given, for seconds at most.
+ */
+void catch_up_warn(const struct catch_up *self, const struct catch_up_task *task,
+                   const char *account, bool was_too_old, struct buf *json);
 
 /* ---- catch_up_report.c ---- */
 

@@ -121,7 +121,7 @@ void catch_up_append_task(const struct catch_up *self, const struct catch_up_tas
     else
         buf_append_string(json, ",\"eta_seconds\":null");
     append_name(json, "error", task->error.message);
-    buf_append_char(json, '}');
+    buf_printf(json, ",\"warnings\":[%s]}", task->warnings ? task->warnings : "");
 }
 
 static void append_tasks(const struct catch_up *self, const char *name,
@@ -146,8 +146,10 @@ static const char *account_state(const struct catch_up *self,
         return "off";
     if (account->error.kind != ERROR_NONE)
         return "failing";
+    if (account->retry_at_ms > catch_up_now_ms(self))
+        return "rate_limited";
     if (account->current || account->run)
-        return account->retry_at_ms > catch_up_now_ms(self) ? "rate_limited" : "running";
+        return "running";
     return account->settings->catch_up.interval_ms > 0 ? "scheduled" : "manual";
 }
 

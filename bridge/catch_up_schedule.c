@@ -45,21 +45,45 @@ static void show_point(struct catch_up *self, struct catch_up_account *account)
     metric_set(account->point, account->point_ms / 1000);
 }
 
-/* Events that came before this process are nobody's business, until somebody asks for them. */
-static void begin_point(struct catch_up *self, struct catch_up_account *account)
+/* As far back as duplicates are recognised: for when it is not known what was read. */
+static int64_t known_age_ms(const struct catch_up *self, const struct catch_up_account *account)
 {
-    const struct config *config = self->config;
-    int64_t age_ms = catch_up_now_ms(self) - account->seen_monotonic_ms;
+    return min_of(settings_of(account)->max_age_ms, self->config->journal.dedupe_window_ms);
+}
 
-    if (self->was_damaged)
-        age_ms = min_of(settings_of(account)->max_age_ms, config->journal.dedupe_window_ms);
+static void set_point(struct catch_up *self, struct catch_up_account *account, int64_t age_ms)
+{
     account->point_ms = catch_up_close_ms(self, account) - age_ms;
     account->covered_ms = account->point_ms;
     account->has_point = true;
+}
+
+/* Events that came before this process are nobody's business, until somebody asks for them. */
+static void begin_point(struct catch_up *self, struct catch_up_account *account)
+{
+    set_point(self, account,
+              self->was_damaged ? known_age_ms(self, account)
+                                : catch_up_now_ms(self) - account->seen_monotonic_ms);
     log_info("catch_up.begins", log_str("account", account->name),
              log_i64("from", account->point_ms / 1000),
              log_str("action", "for what happened before, run close-bridge catch-up --since TIME"));
     catch_up_save(self);
+}
+
+/* A clock at Close that was ahead once must not keep events from being read until it is that late
+ * again. */
+static void take_back_point(struct catch_up *self, struct catch_up_account *account)
+{
+    int64_t ahead_ms = account->point_ms - catch_up_close_ms(self, account);
+
+    if (ahead_ms <= CLOCK_MS)
+        return;
+    log_error("catch_up.clock_was_ahead", log_str("account", account->name),
+              log_i64("seconds", ahead_ms / 1000),
+              log_str("action", "the clock of Close's answers goes back: the Event Log is read "
+                                "again as far back as duplicates are recognised; look at what "
+                                "stands between here and Close"));
+    set_point(self, account, known_age_ms(self, account));
 }
 
 /* ---- scheduled runs ---- */
@@ -93,6 +117,7 @@ static void begin_run(struct catch_up *self, struct catch_up_account *account)
     struct catch_up_task *run;
 
     account->next_run_ms = catch_up_now_ms(self) + settings->interval_ms;
+    take_back_point(self, account);
     skip_what_is_too_old(self, account);
     if (until_ms <= account->point_ms)
         return;
@@ -114,8 +139,8 @@ static void begin_run(struct catch_up *self, struct catch_up_account *account)
 void catch_up_take_gap(struct catch_up *self, struct catch_up_account *account, int64_t since_ms,
                        int64_t until_ms)
 {
-    struct catch_up_task task = {.cause = CATCH_UP_GAP};
     int64_t final_ms;
+    int64_t skew_ms;
 
     if (!account->has_point || !account->has_clock) {
         account->gap_since_ms =
@@ -129,12 +154,13 @@ void catch_up_take_gap(struct catch_up *self, struct catch_up_account *account, 
         until_ms + CLOCK_MS + settings_of(account)->settle_ms - clock_wall_ms(self->options.clock);
     account->next_run_ms =
         min_of(account->next_run_ms, catch_up_now_ms(self) + max_of(final_ms, 0));
-    task.since_ms = max_of(since_ms - account->skew_ms - settings_of(account)->overlap_ms,
-                           oldest_of_interest(self, account));
-    task.until_ms = account->covered_ms;
-    if (task.since_ms >= task.until_ms || !catch_up_task_add(account, &task))
+    skew_ms = clock_wall_ms(self->options.clock) - catch_up_close_ms(self, account);
+    since_ms = max_of(since_ms - skew_ms - settings_of(account)->overlap_ms,
+                      oldest_of_interest(self, account));
+    if (since_ms >= account->covered_ms)
         return;
-    account->covered_ms = task.since_ms;
+    catch_up_task_widen(account, CATCH_UP_GAP, since_ms, account->covered_ms);
+    account->covered_ms = since_ms;
     catch_up_save(self);
 }
 
@@ -220,8 +246,7 @@ void catch_up_advance(struct catch_up *self, struct catch_up_account *account,
     struct catch_up_task *task = account->current;
     bool is_dry_run;
 
-    task->reached_ms = max_of(task->reached_ms, window.until_ms);
-    catch_up_add_stops(task, NULL, 0);
+    catch_up_task_reach(task, window);
     if (task->cause == CATCH_UP_SCHEDULED && task->reached_ms > account->point_ms) {
         account->point_ms = task->reached_ms;
         show_point(self, account);

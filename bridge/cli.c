@@ -1,7 +1,6 @@
 #include "bridge/cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,36 +49,6 @@ int cli_extra_argument(const char *command, const char *argument)
     return cli_usage_error(command, "it takes no argument such as %s", argument);
 }
 
-/* What getopt_long() stopped at: it names a short option only by its letter. */
-static struct text stopped_at(char **argv)
-{
-    const char *argument = optind > 0 ? argv[optind - 1] : "";
-
-    return (struct text){argument, strcspn(argument, "=")};
-}
-
-int cli_wrong_option(const char *command, int result, char **argv, const struct option *known)
-{
-    struct text written = stopped_at(argv);
-    struct suggestion nearest = {.word = written};
-    char names[16][32];
-
-    if (optopt && !text_starts_with(written, "--"))
-        return cli_usage_error(command, result == ':' ? "-%c needs a value" : "no option -%c",
-                               optopt);
-    if (result == ':')
-        return cli_usage_error(command, "%.*s needs a value", (int)written.size, written.data);
-    if (optopt)
-        return cli_usage_error(command, "%.*s takes no value", (int)written.size, written.data);
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && known[i].name; i++) {
-        snprintf(names[i], sizeof(names[i]), "--%s", known[i].name);
-        suggestion_offer(&nearest, names[i]);
-    }
-    return cli_usage_error(command, "no option %.*s%s%s%s", (int)written.size, written.data,
-                           nearest.name ? "; did you mean " : "", nearest.name ? nearest.name : "",
-                           nearest.name ? "?" : "");
-}
-
 const char *cli_config_path(const char *option)
 {
     const char *from_environment = getenv("CLOSE_BRIDGE_CONFIG");
@@ -121,7 +90,7 @@ static int unknown_command(const char *name)
         suggestion_offer(&nearest, commands[i]->name);
     fprintf(stderr, "close-bridge: there is no command %s", name);
     if (nearest.name)
-        fprintf(stderr, "; did you mean %s?", nearest.name);
+        fprintf(stderr, " (did you mean %s?)", nearest.name);
     fputs("; see close-bridge --help\n", stderr);
     return EX_USAGE;
 }

@@ -10,7 +10,6 @@
 #include <stdbool.h>
 
 struct config;
-struct option; /* of getopt_long() */
 
 struct command {
     const char *name;
@@ -34,13 +33,6 @@ struct config *cli_load_config(const char *path, int *out_exit_code);
 /* Prints "close-bridge COMMAND: ...; see --help" and returns EX_USAGE. */
 int cli_usage_error(const char *command, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-
-/*
- * After getopt_long() returned '?' or ':': says what is wrong with the option, and which one may
- * have been meant. Option strings begin with ':', so that nothing else is printed. Returns
- * EX_USAGE.
- */
-int cli_wrong_option(const char *command, int result, char **argv, const struct option *known);
 
 /* Says which argument nobody takes. Returns EX_USAGE. */
 int cli_extra_argument(const char *command, const char *argument);

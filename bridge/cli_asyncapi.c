@@ -2,7 +2,6 @@
  * The command asyncapi: the topics as a document that programs read.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -10,6 +9,7 @@
 #include "bridge/asyncapi.h"
 #include "bridge/base/buf.h"
 #include "bridge/cli.h"
+#include "bridge/cli_options.h"
 #include "bridge/config.h"
 
 static int write_file(const char *path, struct text document)
@@ -31,26 +31,16 @@ static int write_file(const char *path, struct text document)
 
 static int run_asyncapi(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"output", required_argument, NULL, 'o'},
-                                            {NULL, 0, NULL, 0}};
     const char *path = NULL;
     const char *output = NULL;
+    const struct cli_option options[] = {
+        CLI_OPTION_CONFIG(&path), {.name = "output", .value = &output, .letter = 'o'}, {0}};
     struct buf document = {0};
     struct config *config;
-    int option;
-    int rc;
+    int rc = cli_read_only_options("asyncapi", options, argc, argv);
 
-    while ((option = getopt_long(argc, argv, ":c:o:", options, NULL)) != -1) {
-        if (option == 'c')
-            path = optarg;
-        else if (option == 'o')
-            output = optarg;
-        else
-            return cli_wrong_option("asyncapi", option, argv, options);
-    }
-    if (optind < argc)
-        return cli_extra_argument("asyncapi", argv[optind]);
+    if (rc != EX_OK)
+        return rc;
     config = cli_load_config(cli_config_path(path), &rc);
     if (!config)
         return rc;

@@ -3,13 +3,12 @@
  */
 #include "bridge/cli_catch_up.h"
 
-#include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "bridge/base/buf.h"
 #include "bridge/base/clock.h"
@@ -17,6 +16,8 @@
 #include "bridge/cli.h"
 #include "bridge/cli_control.h"
 #include "bridge/cli_json.h"
+#include "bridge/cli_options.h"
+#include "bridge/cli_progress.h"
 #include "bridge/config.h"
 #include "bridge/moment.h"
 #include "schemas/json_scan.h"
@@ -24,6 +25,8 @@
 enum { ANSWER_MS = 60 * 1000, LOOK_MS = 500, TASKS_MAX = 1000 };
 
 static const char command_name[] = "catch-up";
+
+static volatile sig_atomic_t is_interrupted;
 
 struct options {
     const char *config_path;
@@ -84,32 +87,52 @@ static int exit_code_of(const struct cli_task *tasks, size_t count)
     return EX_OK;
 }
 
-static int look_once(const struct config *config, struct cli_task *tasks, size_t count)
+static void interrupt(int signal_number)
 {
-    bool has_bar = isatty(STDERR_FILENO);
+    (void)signal_number;
+    is_interrupted = 1;
+}
+
+static int look_once(const struct config *config, struct cli_progress *progress,
+                     struct cli_task *tasks, size_t count)
+{
     struct control_answer answer = {0};
     int rc = ask(config, "GET", "/control/catch-up", &answer);
 
-    if (has_bar)
-        fputs("\r\033[K", stderr); /* what is printed takes the place of the bar */
+    cli_progress_clear(progress); /* what is printed takes the place of the bar */
     if (rc == EX_OK && cli_catch_up_look(command_name, buf_text(&answer.body), tasks, count) < 0)
         rc = EX_PROTOCOL;
-    if (rc == EX_OK && has_bar && !is_settled(tasks, count))
-        cli_catch_up_draw(buf_text(&answer.body), tasks, count);
+    if (rc == EX_OK && !is_settled(tasks, count))
+        cli_catch_up_show(progress, buf_text(&answer.body), tasks, count,
+                          clock_monotonic_ms(&clock_system));
     buf_release(&answer.body);
     return rc;
 }
 
+/* Until all are done, or until Ctrl-C, which ends the waiting alone. */
 static int wait_for(const struct config *config, struct cli_task *tasks, size_t count)
 {
     const struct timespec pause = {LOOK_MS / 1000, (long)(LOOK_MS % 1000) * 1000000};
+    struct cli_progress progress;
     int rc = EX_OK;
 
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = interrupt}, NULL);
+    cli_progress_begin(&progress, clock_monotonic_ms(&clock_system));
     while (rc == EX_OK && !is_settled(tasks, count)) {
-        nanosleep(&pause, NULL);
-        rc = look_once(config, tasks, count);
+        nanosleep(&pause, NULL); /* ends early when it is interrupted */
+        if (!is_interrupted)
+            rc = look_once(config, &progress, tasks, count);
+        if (is_interrupted)
+            break;
     }
-    return rc == EX_OK ? exit_code_of(tasks, count) : rc;
+    cli_progress_clear(&progress);
+    if (!is_interrupted || is_settled(tasks, count))
+        return rc == EX_OK ? exit_code_of(tasks, count) : rc;
+    fprintf(stderr,
+            "close-bridge %s: no longer waited for; the bridge goes on. close-bridge catch-up "
+            "shows how far it is, with --cancel it is given up\n",
+            command_name);
+    return EX_TEMPFAIL;
 }
 
 /* ---- what was asked for ---- */
@@ -228,73 +251,37 @@ static int show(const struct options *options, const struct config *config)
 
 /* ---- the command ---- */
 
-static int check_moment(const char *option, const char *value)
-{
-    struct error err = {0};
-    int64_t ms;
-
-    if (!value || moment_parse(text_of(value), clock_wall_ms(&clock_system), &ms, &err) == 0)
-        return EX_OK;
-    return cli_usage_error(command_name, "%s %s", option, err.message);
-}
-
 static int check_options(const struct options *options)
 {
     bool has_selection = options->until || options->object_type || options->action ||
                          options->is_dry_run || options->does_not_wait;
+    int64_t ms;
+    int rc;
 
     if (options->is_cancel && (options->since || has_selection))
         return cli_usage_error(command_name, "--cancel goes with --account only");
     if (!options->since && has_selection)
         return cli_usage_error(command_name, "--since is missing: where in time to begin");
-    if (check_moment("--since", options->since) != EX_OK ||
-        check_moment("--until", options->until) != EX_OK)
-        return EX_USAGE;
-    return EX_OK;
+    rc = cli_read_moment(command_name, "since", options->since, &ms);
+    return rc == EX_OK ? cli_read_moment(command_name, "until", options->until, &ms) : rc;
 }
 
 static int read_options(int argc, char **argv, struct options *options)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"since", required_argument, NULL, 's'},
-                                          {"until", required_argument, NULL, 'u'},
-                                          {"account", required_argument, NULL, 'a'},
-                                          {"object-type", required_argument, NULL, 't'},
-                                          {"action", required_argument, NULL, 'A'},
-                                          {"dry-run", no_argument, NULL, 'd'},
-                                          {"cancel", no_argument, NULL, 'x'},
-                                          {"no-wait", no_argument, NULL, 'n'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {NULL, 0, NULL, 0}};
-    const struct {
-        int option;
-        const char **value;
-    } values[] = {{'c', &options->config_path}, {'s', &options->since},
-                  {'u', &options->until},       {'a', &options->account},
-                  {'t', &options->object_type}, {'A', &options->action}};
-    int option;
+    const struct cli_option known[] = {CLI_OPTION_CONFIG(&options->config_path),
+                                       {.name = "since", .value = &options->since},
+                                       {.name = "until", .value = &options->until},
+                                       {.name = "account", .value = &options->account},
+                                       {.name = "object-type", .value = &options->object_type},
+                                       {.name = "action", .value = &options->action},
+                                       {.name = "dry-run", .flag = &options->is_dry_run},
+                                       {.name = "cancel", .flag = &options->is_cancel},
+                                       {.name = "no-wait", .flag = &options->does_not_wait},
+                                       {.name = "json", .flag = &options->as_json},
+                                       {0}};
+    int rc = cli_read_only_options(command_name, known, argc, argv);
 
-    while ((option = getopt_long(argc, argv, ":c:", known, NULL)) != -1) {
-        size_t i = 0;
-
-        while (i < sizeof(values) / sizeof(values[0]) && values[i].option != option)
-            i++;
-        if (i < sizeof(values) / sizeof(values[0]))
-            *values[i].value = optarg;
-        else if (option == 'd')
-            options->is_dry_run = true;
-        else if (option == 'x')
-            options->is_cancel = true;
-        else if (option == 'n')
-            options->does_not_wait = true;
-        else if (option == 'j')
-            options->as_json = true;
-        else
-            return cli_wrong_option(command_name, option, argv, known);
-    }
-    if (optind < argc)
-        return cli_extra_argument(command_name, argv[optind]);
-    return check_options(options);
+    return rc == EX_OK ? check_options(options) : rc;
 }
 
 static int run_catch_up(int argc, char **argv)
@@ -343,8 +330,9 @@ const struct command cli_catch_up = {
     "\n"
     "exit codes: 0 done, 64 usage, 65 the bridge refuses it, 66 no configuration file, 69 no "
     "bridge\n"
-    "answers, or Close's log cannot be read, 77 the control token is wrong, 78 mistakes in the\n"
-    "configuration.\n"
+    "answers, or Close's log cannot be read, 75 no longer waited for (Ctrl-C), the bridge goes "
+    "on,\n"
+    "77 the control token is wrong, 78 mistakes in the configuration.\n"
     "\n"
     "example: close-bridge catch-up --since 2026-11-20T00:00:00Z --dry-run\n",
     run_catch_up};

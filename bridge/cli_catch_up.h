@@ -12,6 +12,8 @@
 
 #include "bridge/base/text.h"
 
+struct cli_progress;
+
 /* A task that this command asked for. */
 struct cli_task {
     uint64_t id;
@@ -31,7 +33,8 @@ int cli_catch_up_print(const char *command, struct text answer);
 int cli_catch_up_look(const char *command, struct text answer, struct cli_task *tasks,
                       size_t count);
 
-/* Draws a bar over the last line of the terminal. */
-void cli_catch_up_draw(struct text answer, const struct cli_task *tasks, size_t count);
+/* Shows how far the tasks are, and what they wait for. */
+void cli_catch_up_show(struct cli_progress *progress, struct text answer,
+                       const struct cli_task *tasks, size_t count, int64_t now_ms);
 
 #endif

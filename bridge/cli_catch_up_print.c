@@ -9,10 +9,11 @@
 #include "bridge/base/buf.h"
 #include "bridge/cli_catch_up.h"
 #include "bridge/cli_json.h"
+#include "bridge/cli_progress.h"
 #include "schemas/envelope.h"
 #include "schemas/json_scan.h"
 
-enum { BAR_WIDTH = 30 };
+enum { WHOLE = 1000 };
 
 static bool is_string(struct text object, const char *name, const char *wanted)
 {
@@ -76,15 +77,34 @@ static void print_task(struct text task)
     }
 }
 
-static void print_tasks(struct text list)
+/* Of what is under way: what is done was warned of. */
+static void print_warnings(struct text task)
+{
+    struct json_cursor cursor;
+    struct text warning;
+
+    if (!json_array_begin(&cursor, cli_json_member(task, "warnings")))
+        return;
+    while (json_array_next(&cursor, &warning)) {
+        struct buf plain = {0};
+
+        printf("    warning: %s\n", cli_json_plain(warning, &plain));
+        buf_release(&plain);
+    }
+}
+
+static void print_tasks(struct text list, bool are_finished)
 {
     struct json_cursor cursor;
     struct text task;
 
     if (!json_array_begin(&cursor, list))
         return;
-    while (json_array_next(&cursor, &task))
+    while (json_array_next(&cursor, &task)) {
         print_task(task);
+        if (!are_finished)
+            print_warnings(task);
+    }
 }
 
 static void print_account(struct text account)
@@ -102,8 +122,8 @@ static void print_account(struct text account)
         cli_json_print(account, "error", 0);
         putchar('\n');
     }
-    print_tasks(cli_json_member(account, "tasks"));
-    print_tasks(cli_json_member(account, "finished"));
+    print_tasks(cli_json_member(account, "tasks"), false);
+    print_tasks(cli_json_member(account, "finished"), true);
 }
 
 int cli_catch_up_print(const char *command, struct text answer)
@@ -222,21 +242,48 @@ static unsigned share_of(struct text document, const struct cli_task *tasks, siz
         if (number(task, "eta_seconds") > *out_eta_s)
             *out_eta_s = number(task, "eta_seconds");
     }
-    return (unsigned)(share * 1000 / (double)count);
+    return (unsigned)(share * WHOLE / (double)count);
 }
 
-void cli_catch_up_draw(struct text answer, const struct cli_task *tasks, size_t count)
+/* What holds back the first task that is not done, or "". */
+static void find_obstacle(struct text document, const struct cli_task *tasks, size_t count,
+                          char *out, size_t capacity)
 {
-    static const char full[] = "##############################";
+    struct buf plain = {0};
+    size_t i = 0;
+
+    out[0] = '\0';
+    while (i < count && tasks[i].is_done)
+        i++;
+    if (i < count) {
+        struct text account = find_account(document, tasks[i].account);
+
+        if (is_string(account, "state", "rate_limited"))
+            snprintf(out, capacity, ", Close asks for a pause");
+        else if (is_string(account, "state", "failing"))
+            snprintf(out, capacity, ", tries again: %s",
+                     cli_json_plain(cli_json_member(account, "error"), &plain));
+        else if (json_is_string(cli_json_member(account, "waits_for")))
+            snprintf(out, capacity, ", waits: %s",
+                     cli_json_plain(cli_json_member(account, "waits_for"), &plain));
+    }
+    buf_release(&plain);
+}
+
+void cli_catch_up_show(struct cli_progress *progress, struct text answer,
+                       const struct cli_task *tasks, size_t count, int64_t now_ms)
+{
+    struct text document = json_document(answer);
     uint64_t read;
     uint64_t eta_s;
-    unsigned share = share_of(json_document(answer), tasks, count, &read, &eta_s);
-    int filled = (int)(share * BAR_WIDTH / 1000);
+    unsigned share = share_of(document, tasks, count, &read, &eta_s);
+    char obstacle[300];
+    char rest[60] = "";
+    char text[400];
 
-    fprintf(stderr, "\r[%.*s%*s] %3u%%  read %" PRIu64, filled, full, BAR_WIDTH - filled, "",
-            share / 10, read);
+    find_obstacle(document, tasks, count, obstacle, sizeof(obstacle));
     if (eta_s > 0)
-        fprintf(stderr, ", about %" PRIu64 " s to go", eta_s);
-    fputs("\033[K", stderr);
-    fflush(stderr);
+        snprintf(rest, sizeof(rest), ", about %" PRIu64 " s to go", eta_s);
+    snprintf(text, sizeof(text), "read %" PRIu64 "%s%s", read, rest, obstacle);
+    cli_progress_show(progress, share, WHOLE, text, now_ms);
 }

@@ -2,7 +2,6 @@
  * The commands that concern the daemon and its configuration: serve, check, status, version,
  * catalog.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include "bridge/base/suggest.h"
 #include "bridge/cli.h"
 #include "bridge/cli_control.h"
+#include "bridge/cli_options.h"
 #include "bridge/config.h"
 #include "bridge/http_server.h"
 #include "bridge/reload.h"
@@ -75,38 +75,45 @@ static struct config *load_all(const char *path, int *out_exit_code)
     return NULL;
 }
 
+struct serve_options {
+    const char *path;
+    const char *format_name;
+    const char *level_name;
+    enum log_format format;
+    enum log_level level;
+};
+
+static int read_serve_options(int argc, char **argv, struct serve_options *out)
+{
+    const struct cli_option options[] = {CLI_OPTION_CONFIG(&out->path),
+                                         {.name = "log-format", .value = &out->format_name},
+                                         {.name = "log-level", .value = &out->level_name},
+                                         {0}};
+    int rc = cli_read_only_options("serve", options, argc, argv);
+
+    if (rc != EX_OK)
+        return rc;
+    out->format = strcmp(out->format_name, "json") == 0 ? LOG_JSON : LOG_LOGFMT;
+    if (out->format == LOG_LOGFMT && strcmp(out->format_name, "logfmt") != 0)
+        return cli_usage_error("serve", "--log-format is logfmt or json");
+    if (!choose_level(out->level_name, &out->level))
+        return cli_usage_error("serve", "--log-level is debug, info, warn or error");
+    return EX_OK;
+}
+
 static int run_serve(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"log-format", required_argument, NULL, 'f'},
-                                            {"log-level", required_argument, NULL, 'l'},
-                                            {NULL, 0, NULL, 0}};
-    enum log_format format = LOG_LOGFMT;
-    enum log_level level = LOG_INFO;
-    const char *path = NULL;
+    struct serve_options options = {.format_name = "logfmt", .level_name = "info"};
     struct error err = {0};
     struct config *config;
-    int option;
-    int rc;
+    int rc = read_serve_options(argc, argv, &options);
 
-    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
-        if (option == 'c')
-            path = optarg;
-        else if (option == 'f' && strcmp(optarg, "json") == 0)
-            format = LOG_JSON;
-        else if (option == 'f' && strcmp(optarg, "logfmt") != 0)
-            return cli_usage_error("serve", "--log-format is logfmt or json");
-        else if (option == 'l' && !choose_level(optarg, &level))
-            return cli_usage_error("serve", "--log-level is debug, info, warn or error");
-        else if (option == '?' || option == ':')
-            return cli_wrong_option("serve", option, argv, options);
-    }
-    if (optind < argc)
-        return cli_extra_argument("serve", argv[optind]);
-    config = load_all(cli_config_path(path), &rc);
+    if (rc != EX_OK)
+        return rc;
+    config = load_all(cli_config_path(options.path), &rc);
     if (!config)
         return rc;
-    log_configure(level, format);
+    log_configure(options.level, options.format);
     rc = serve(config, &err);
     if (rc != EX_OK)
         log_error("process.failed", log_str("error", err.message));
@@ -116,48 +123,41 @@ static int run_serve(int argc, char **argv)
 
 const struct command cli_serve = {
     "serve", "run the bridge until SIGTERM or SIGINT",
-    "usage: close-bridge serve [-c FILE] [--log-format logfmt|json] [--log-level "
-    "debug|info|warn|error]\n"
+    "usage: close-bridge serve [-c FILE] [--log-format logfmt|json]\n"
+    "                          [--log-level debug|info|warn|error]\n"
     "\n"
     "Receives webhooks, makes them durable and publishes them, until SIGTERM or SIGINT; then it\n"
     "finishes what is in flight and exits 0 within ten seconds. SIGHUP reads the configuration "
     "again,\n"
     "as POST /control/reload does. The log goes to standard error.\n"
     "\n"
-    "exit codes: 0 after an orderly end, 66 no configuration file, 69 something it needs is not\n"
-    "there, or another process has the port or the journal, 74 the journal's file is damaged "
-    "(start it again: it salvages what is sound), 78\n"
-    "mistakes in the configuration (all of them are listed).\n"
+    "exit codes: 0 after an orderly end, 64 usage, 66 no configuration file, 69 something it "
+    "needs\n"
+    "is not there, or another process has the port or the journal, 74 the journal's file is\n"
+    "damaged (start it again: it salvages what is sound), 78 mistakes in the configuration (all "
+    "of\n"
+    "them are listed), or a journal's folder that cannot be used.\n"
     "\n"
     "example: close-bridge serve -c /etc/close-bridge/close-bridge.yaml\n",
     run_serve};
 
 /* ---- check ---- */
 
-/* The only option of most commands. -1: fine. */
-static int only_config(const char *command, int argc, char **argv, const char **out_path)
+/* For a command that takes no other. */
+static int read_config_option(const char *command, int argc, char **argv, const char **out_path)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {NULL, 0, NULL, 0}};
-    int option;
+    const struct cli_option options[] = {CLI_OPTION_CONFIG(out_path), {0}};
 
-    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
-        if (option != 'c')
-            return cli_wrong_option(command, option, argv, options);
-        *out_path = optarg;
-    }
-    if (optind < argc)
-        return cli_extra_argument(command, argv[optind]);
-    return -1;
+    return cli_read_only_options(command, options, argc, argv);
 }
 
 static int run_check(int argc, char **argv)
 {
     const char *path = NULL;
     struct config *config;
-    int rc = only_config("check", argc, argv, &path);
+    int rc = read_config_option("check", argc, argv, &path);
 
-    if (rc >= 0)
+    if (rc != EX_OK)
         return rc;
     path = cli_config_path(path);
     config = load_all(path, &rc);
@@ -204,9 +204,9 @@ static int run_status(int argc, char **argv)
 {
     const char *path = NULL;
     struct config *config;
-    int rc = only_config("status", argc, argv, &path);
+    int rc = read_config_option("status", argc, argv, &path);
 
-    if (rc >= 0)
+    if (rc != EX_OK)
         return rc;
     config = cli_load_config(cli_config_path(path), &rc);
     if (!config)
@@ -222,8 +222,10 @@ const struct command cli_status = {
     "\n"
     "Asks /readyz on the control listener that the configuration names and prints the answer.\n"
     "\n"
-    "exit codes: 0 events are accepted, 69 they are not, or no bridge answers, 66 and 78 as for "
-    "check.\n",
+    "exit codes: 0 events are accepted, 69 they are not, or no bridge answers, 66 and 78 as for\n"
+    "check.\n"
+    "\n"
+    "example: close-bridge status -c close-bridge.yaml || echo not ready\n",
     run_status};
 
 /* ---- catalog ---- */
@@ -284,31 +286,22 @@ static const char *nearest_category(const char *name, bool *out_is_it)
 
 static int run_catalog(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-                                            {"category", required_argument, NULL, 'k'},
-                                            {NULL, 0, NULL, 0}};
     const char *category = NULL;
     bool as_json = false;
     bool is_category;
-    int option;
+    const struct cli_option options[] = {
+        {.name = "json", .flag = &as_json}, {.name = "category", .value = &category}, {0}};
+    int rc = cli_read_only_options("catalog", options, argc, argv);
 
-    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-        if (option == 'j')
-            as_json = true;
-        else if (option == 'k')
-            category = optarg;
-        else
-            return cli_wrong_option("catalog", option, argv, options);
-    }
-    if (optind < argc)
-        return cli_extra_argument("catalog", argv[optind]);
+    if (rc != EX_OK)
+        return rc;
     if (category) {
         const char *nearest = nearest_category(category, &is_category);
 
         if (!is_category)
             return cli_usage_error("catalog", "there is no category %s%s%s%s", category,
-                                   nearest ? "; did you mean " : "", nearest ? nearest : "",
-                                   nearest ? "?" : "");
+                                   nearest ? " (did you mean " : "", nearest ? nearest : "",
+                                   nearest ? "?)" : "");
     }
     if (as_json)
         print_json(category);

@@ -1,7 +1,6 @@
 /*
  * events: where events are.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -13,6 +12,7 @@
 #include "bridge/cli.h"
 #include "bridge/cli_control.h"
 #include "bridge/cli_json.h"
+#include "bridge/cli_options.h"
 #include "bridge/cli_store.h"
 #include "bridge/config.h"
 #include "bridge/event_search.h"
@@ -194,49 +194,21 @@ static int search(const struct request *request, const struct config *config)
     return rc;
 }
 
-/* -1: fine; else the exit code. */
-static int read_since(struct request *request)
-{
-    struct error err;
-
-    if (!request->since || moment_parse(text_of(request->since), clock_wall_ms(&clock_system),
-                                        &request->since_ms, &err) == 0)
-        return -1;
-    return cli_usage_error("events", "--since %s %s", request->since, err.message);
-}
-
-/* -1: fine; else the exit code. */
 static int read_request(int argc, char **argv, struct request *request)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"id", required_argument, NULL, 'i'},
-        {"lead", required_argument, NULL, 'l'},   {"type", required_argument, NULL, 't'},
-        {"since", required_argument, NULL, 's'},  {"limit", required_argument, NULL, 'n'},
-        {"json", no_argument, NULL, 'j'},         {NULL, 0, NULL, 0}};
-    int option;
+    const struct cli_option options[] = {
+        CLI_OPTION_CONFIG(&request->config_path),
+        {.name = "id", .value = &request->id},
+        {.name = "lead", .value = &request->lead_id},
+        {.name = "type", .value = &request->object_type},
+        {.name = "since", .value = &request->since},
+        {.name = "limit", .number = &request->limit, .min = 1, .max = PAGE_MAX},
+        {.name = "json", .flag = &request->as_json},
+        {0}};
+    int rc = cli_read_only_options("events", options, argc, argv);
 
-    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
-        if (option == 'c')
-            request->config_path = optarg;
-        else if (option == 'i')
-            request->id = optarg;
-        else if (option == 'l')
-            request->lead_id = optarg;
-        else if (option == 't')
-            request->object_type = optarg;
-        else if (option == 's')
-            request->since = optarg;
-        else if (option == 'j')
-            request->as_json = true;
-        else if (option != 'n')
-            return cli_wrong_option("events", option, argv, options);
-        else if (!text_to_u64(text_of(optarg), &request->limit) || request->limit == 0 ||
-                 request->limit > PAGE_MAX)
-            return cli_usage_error("events", "--limit is a number from 1 to %d", PAGE_MAX);
-    }
-    if (optind < argc)
-        return cli_extra_argument("events", argv[optind]);
-    return read_since(request);
+    return rc == EX_OK ? cli_read_moment("events", "since", request->since, &request->since_ms)
+                       : rc;
 }
 
 static int run(int argc, char **argv)
@@ -245,7 +217,7 @@ static int run(int argc, char **argv)
     struct config *config;
     int rc = read_request(argc, argv, &request);
 
-    if (rc >= 0)
+    if (rc != EX_OK)
         return rc;
     config = cli_load_config(cli_config_path(request.config_path), &rc);
     if (!config)

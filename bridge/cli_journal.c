@@ -3,7 +3,6 @@
  * a new one of what is, and forgetting a publisher that was removed.
  */
 #include <assert.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +15,7 @@
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
 #include "bridge/cli.h"
+#include "bridge/cli_options.h"
 #include "bridge/cli_store.h"
 #include "bridge/config.h"
 #include "bridge/journal.h"
@@ -185,7 +185,7 @@ static void print_lost(const struct salvage_report *report)
 static void print_salvage(const struct salvage_report *report)
 {
     if (report->set_aside[0])
-        printf("the damaged file is kept: %s\n", report->set_aside);
+        printf("the old file is kept: %s\n", report->set_aside);
     printf("kept: %" PRIu64 " events, %" PRIu64 " of them to be published, %" PRIu64
            " parked records, %" PRIu64 " dead letters, %" PRIu64 " marks, %" PRIu64 " cursors\n",
            report->events, report->to_publish, report->parked, report->dead, report->marks,
@@ -215,44 +215,35 @@ static int salvage(const struct request *request, const char *path)
 
 /* ---- the command line ---- */
 
-/* -1: fine; else the exit code. */
-static int read_request(int argc, char **argv, struct request *request)
-{
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"path", required_argument, NULL, 'p'},
-                                            {"quick", no_argument, NULL, 'q'},
-                                            {"child", no_argument, NULL, 'x'},
-                                            {NULL, 0, NULL, 0}};
-    int option;
-
-    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
-        if (option == 'c')
-            request->config_path = optarg;
-        else if (option == 'p')
-            request->path = optarg;
-        else if (option == 'q')
-            request->is_quick = true;
-        else if (option == 'x')
-            request->is_child = true;
-        else
-            return cli_wrong_option("journal", option, argv, options);
-    }
-    request->action = optind < argc ? argv[optind] : "";
-    if (strcmp(request->action, "drop-publisher") == 0 && argc - optind == 2) {
-        request->publisher = argv[optind + 1];
-        return -1;
-    }
-    if (argc - optind == 1 &&
-        (strcmp(request->action, "stats") == 0 || strcmp(request->action, "verify") == 0 ||
-         strcmp(request->action, "salvage") == 0))
-        return -1;
-    return cli_usage_error("journal", "say stats, verify, salvage or drop-publisher NAME");
-}
-
 /* verify and salvage need nothing but the folder. */
 static bool is_of_file(const struct request *request)
 {
     return strcmp(request->action, "verify") == 0 || strcmp(request->action, "salvage") == 0;
+}
+
+static int read_arguments(int argc, char **argv, struct request *request)
+{
+    const char *action = argc > 0 ? argv[0] : "";
+
+    request->action = action;
+    request->publisher = argc == 2 ? argv[1] : NULL;
+    if (strcmp(action, "drop-publisher") == 0 && argc == 2)
+        return EX_OK;
+    if (argc == 1 && (strcmp(action, "stats") == 0 || is_of_file(request)))
+        return EX_OK;
+    return cli_usage_error("journal", "say stats, verify, salvage or drop-publisher NAME");
+}
+
+static int read_request(int argc, char **argv, struct request *request)
+{
+    const struct cli_option options[] = {CLI_OPTION_CONFIG(&request->config_path),
+                                         {.name = "path", .value = &request->path},
+                                         {.name = "quick", .flag = &request->is_quick},
+                                         {.name = "child", .flag = &request->is_child},
+                                         {0}};
+    int rc = cli_read_options("journal", options, &argc, &argv);
+
+    return rc == EX_OK ? read_arguments(argc, argv, request) : rc;
 }
 
 static int work_on_file(const struct request *request, const char *path)
@@ -289,7 +280,7 @@ static int run(int argc, char **argv)
     struct request request = {.action = ""};
     int rc = read_request(argc, argv, &request);
 
-    if (rc >= 0)
+    if (rc != EX_OK)
         return rc;
     assert(request.action); /* it was read */
     if (request.path && !is_of_file(&request))

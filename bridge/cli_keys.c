@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,7 @@
 #include "bridge/base/log.h"
 #include "bridge/base/suggest.h"
 #include "bridge/cli.h"
+#include "bridge/cli_options.h"
 #include "bridge/cli_sync.h"
 #include "bridge/config.h"
 #include "bridge/key_store.h"
@@ -190,24 +190,16 @@ static int export_keys(const struct config *config, const char *name)
 
 static int run(int argc, char **argv)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"account", required_argument, NULL, 'a'},
-                                          {NULL, 0, NULL, 0}};
     const char *path = NULL;
     const char *account = NULL;
+    const struct cli_option options[] = {
+        CLI_OPTION_CONFIG(&path), {.name = "account", .value = &account}, {0}};
     struct config *config;
-    int option;
-    int rc;
+    int rc = cli_read_options("keys", options, &argc, &argv);
 
-    while ((option = getopt_long(argc, argv, ":c:", known, NULL)) != -1) {
-        if (option == 'c')
-            path = optarg;
-        else if (option == 'a')
-            account = optarg;
-        else
-            return cli_wrong_option("keys", option, argv, known);
-    }
-    if (argc - optind != 1 || strcmp(argv[optind], "export") != 0 || !account)
+    if (rc != EX_OK)
+        return rc;
+    if (argc != 1 || strcmp(argv[0], "export") != 0 || !account)
         return cli_usage_error("keys", "say export --account NAME");
     config = cli_load_config(cli_config_path(path), &rc);
     if (!config)
@@ -229,5 +221,5 @@ const struct command cli_keys = {
     "exit codes: 0, 64 usage, 66 no configuration file, 69 no key is known, 78 mistakes in the\n"
     "configuration, or a keys file that others may read.\n"
     "\n"
-    "example: close-bridge keys export --account main > keys\n",
+    "example: (umask 077; close-bridge keys export --account main > keys)\n",
     run};

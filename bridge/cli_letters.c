@@ -1,7 +1,6 @@
 /*
  * dead-letters: list them, show one, send them again, drop them.
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include "bridge/cli.h"
 #include "bridge/cli_control.h"
 #include "bridge/cli_json.h"
+#include "bridge/cli_options.h"
 #include "bridge/cli_store.h"
 #include "bridge/config.h"
 #include "bridge/dead_letters.h"
@@ -307,9 +307,9 @@ static int do_all(struct request *request, const struct config *config, char **n
     return rc;
 }
 
-static bool read_number(const char *text, uint64_t max, uint64_t *out)
+static bool read_number(const char *text, uint64_t *out)
 {
-    return text_to_u64(text_of(text), out) && *out > 0 && *out <= max;
+    return text_to_u64(text_of(text), out) && *out > 0 && *out < UINT64_MAX;
 }
 
 static bool find_action(const char *name, enum action *out_action)
@@ -325,83 +325,61 @@ static bool find_action(const char *name, enum action *out_action)
     return false;
 }
 
-/* -1: fine; else the exit code. */
-static int read_options(int argc, char **argv, struct request *request)
+static int read_options(struct request *request, int *argc, char ***argv)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"publisher", required_argument, NULL, 'p'},
-        {"topic", required_argument, NULL, 't'},  {"reason", required_argument, NULL, 'r'},
-        {"limit", required_argument, NULL, 'n'},  {"after", required_argument, NULL, 'a'},
-        {"all", no_argument, NULL, 'A'},          {"json", no_argument, NULL, 'j'},
-        {"body", no_argument, NULL, 'b'},         {NULL, 0, NULL, 0}};
-    int option;
+    const struct cli_option options[] = {
+        CLI_OPTION_CONFIG(&request->config_path),
+        {.name = "publisher", .value = &request->publisher},
+        {.name = "topic", .value = &request->topic},
+        {.name = "reason", .value = &request->reason},
+        {.name = "limit", .number = &request->limit, .min = 1, .max = PAGE_MAX},
+        {.name = "after", .number = &request->after, .max = UINT64_MAX},
+        {.name = "all", .flag = &request->all},
+        {.name = "json", .flag = &request->as_json},
+        {.name = "body", .flag = &request->as_body},
+        {0}};
 
-    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
-        if (option == 'c')
-            request->config_path = optarg;
-        else if (option == 'p')
-            request->publisher = optarg;
-        else if (option == 't')
-            request->topic = optarg;
-        else if (option == 'r')
-            request->reason = optarg;
-        else if (option == 'A')
-            request->all = true;
-        else if (option == 'j')
-            request->as_json = true;
-        else if (option == 'b')
-            request->as_body = true;
-        else if (option == 'n' && read_number(optarg, PAGE_MAX, &request->limit))
-            continue;
-        else if (option == 'a' && text_to_u64(text_of(optarg), &request->after))
-            continue;
-        else if (option == 'n' || option == 'a')
-            return cli_usage_error(command_name, "%s is not a number that --%s takes", optarg,
-                                   option == 'n' ? "limit" : "after");
-        else
-            return cli_wrong_option(command_name, option, argv, options);
-    }
-    return -1;
+    return cli_read_options(command_name, options, argc, argv);
 }
 
 /* Checks what stands behind the options: the action, and numbers. */
 static int read_arguments(int argc, char **argv, struct request *request)
 {
-    int numbers = argc - optind - 1;
+    int numbers = argc - 1;
 
-    if (!find_action(optind < argc ? argv[optind] : NULL, &request->action))
+    if (!find_action(argc > 0 ? argv[0] : NULL, &request->action))
         return cli_usage_error(command_name, "say list, show, retry or drop");
-    for (int i = optind + 1; i < argc; i++) {
-        if (!read_number(argv[i], UINT64_MAX - 1, &request->id))
+    for (int i = 1; i < argc; i++) {
+        if (!read_number(argv[i], &request->id))
             return cli_usage_error(command_name, "%s is not the number of a dead letter", argv[i]);
     }
     request->id = 0;
     if (request->action == LIST && (numbers || request->all))
-        return cli_usage_error(command_name, "list takes no numbers");
+        return cli_usage_error(command_name, "list takes neither numbers nor --all");
     if (request->action == SHOW && (numbers != 1 || request->all))
         return cli_usage_error(command_name, "show takes one number");
     if (request->action > SHOW && (numbers > 0) == request->all)
         return cli_usage_error(command_name,
                                "say the numbers, or --all, which --publisher, --topic and "
                                "--reason may narrow");
-    return -1;
+    return EX_OK;
 }
 
 static int run(int argc, char **argv)
 {
     struct request request = {.limit = PAGE};
     struct config *config;
-    int rc = read_options(argc, argv, &request);
+    int rc = read_options(&request, &argc, &argv);
 
-    if (rc < 0)
+    if (rc == EX_OK)
         rc = read_arguments(argc, argv, &request);
-    if (rc >= 0)
+    if (rc != EX_OK)
         return rc;
     config = cli_load_config(cli_config_path(request.config_path), &rc);
     if (!config)
         return rc;
     log_configure(LOG_ERROR, LOG_LOGFMT);
-    rc = do_all(&request, config, argv + optind + 1, argc - optind - 1);
+    rc = do_all(&request, config, argv + 1, argc - 1);
     config_free(config);
     return rc;
 }

@@ -1,6 +1,6 @@
 /*
  * How a command that takes a while shows how far it is, on standard error: a bar that is drawn anew
- * on a terminal, a line now and then elsewhere.
+ * on a terminal, a line now and then elsewhere, as on one with TERM=dumb. Plain ASCII, no colours.
  *
  * One thread.
  */

@@ -1,7 +1,6 @@
 /*
  * replay: asks the running bridge to publish events of its journal again, and follows how it goes.
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +15,7 @@
 #include "bridge/cli.h"
 #include "bridge/cli_control.h"
 #include "bridge/cli_json.h"
+#include "bridge/cli_options.h"
 #include "bridge/cli_progress.h"
 #include "bridge/config.h"
 #include "bridge/moment.h"
@@ -359,70 +359,43 @@ static int run_actions(const struct options *options, const struct config *confi
     return rc == EX_OK ? conclude(options, view) : rc;
 }
 
-/* EX_OK, or the exit code when it has said why. */
-static int check_time(const char *option, const char *written)
-{
-    struct error err;
-    int64_t ms;
-
-    if (!written || moment_parse(text_of(written), clock_wall_ms(&clock_system), &ms, &err) == 0)
-        return EX_OK;
-    return cli_usage_error(command_name, "%s %s %s", option, written, err.message);
-}
-
 static int check_options(const struct options *options)
 {
     bool has_filters = options->until || options->object_type || options->publisher ||
                        options->topic || options->account || options->is_dry_run;
+    int64_t ms;
+    int rc;
 
     if (options->action != START && (options->since || has_filters))
         return cli_usage_error(command_name, "--follow and --stop stand alone");
     if (options->action == START && !options->since)
         return cli_usage_error(command_name, "say since when: --since 72h");
-    if (check_time("--since", options->since) != EX_OK)
-        return EX_USAGE;
-    return check_time("--until", options->until);
+    rc = cli_read_moment(command_name, "since", options->since, &ms);
+    return rc == EX_OK ? cli_read_moment(command_name, "until", options->until, &ms) : rc;
 }
 
 static int read_options(int argc, char **argv, struct options *options)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"since", required_argument, NULL, 's'},
-                                          {"until", required_argument, NULL, 'u'},
-                                          {"object-type", required_argument, NULL, 'o'},
-                                          {"publisher", required_argument, NULL, 'p'},
-                                          {"topic", required_argument, NULL, 't'},
-                                          {"account", required_argument, NULL, 'a'},
-                                          {"dry-run", no_argument, NULL, 'd'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"follow", no_argument, NULL, 'f'},
-                                          {"stop", no_argument, NULL, 'x'},
-                                          {NULL, 0, NULL, 0}};
-    const struct {
-        int option;
-        const char **value;
-    } values[] = {{'c', &options->config_path}, {'s', &options->since},     {'u', &options->until},
-                  {'o', &options->object_type}, {'p', &options->publisher}, {'t', &options->topic},
-                  {'a', &options->account}};
-    int option;
+    bool follows = false;
+    bool stops = false;
+    const struct cli_option known[] = {CLI_OPTION_CONFIG(&options->config_path),
+                                       {.name = "since", .value = &options->since},
+                                       {.name = "until", .value = &options->until},
+                                       {.name = "object-type", .value = &options->object_type},
+                                       {.name = "publisher", .value = &options->publisher},
+                                       {.name = "topic", .value = &options->topic},
+                                       {.name = "account", .value = &options->account},
+                                       {.name = "dry-run", .flag = &options->is_dry_run},
+                                       {.name = "json", .flag = &options->as_json},
+                                       {.name = "follow", .flag = &follows},
+                                       {.name = "stop", .flag = &stops},
+                                       {0}};
+    int rc = cli_read_only_options(command_name, known, argc, argv);
 
-    while ((option = getopt_long(argc, argv, ":c:", known, NULL)) != -1) {
-        size_t i = 0;
-
-        while (i < sizeof(values) / sizeof(values[0]) && values[i].option != option)
-            i++;
-        if (i < sizeof(values) / sizeof(values[0]))
-            *values[i].value = optarg;
-        else if (option == 'd')
-            options->is_dry_run = true;
-        else if (option == 'j')
-            options->as_json = true;
-        else if (option == 'f' || option == 'x')
-            options->action = option == 'f' ? FOLLOW : STOP;
-        else
-            return cli_wrong_option(command_name, option, argv, known);
-    }
-    return optind < argc ? cli_extra_argument(command_name, argv[optind]) : EX_OK;
+    if (rc == EX_OK && follows && stops)
+        rc = cli_usage_error(command_name, "--follow and --stop stand alone");
+    options->action = follows ? FOLLOW : stops ? STOP : START;
+    return rc;
 }
 
 static int run(int argc, char **argv)

@@ -3,7 +3,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
 #include "bridge/cli.h"
+#include "bridge/cli_options.h"
 #include "bridge/cli_sync.h"
 #include "bridge/cli_tls.h"
 #include "bridge/config.h"
@@ -46,58 +46,24 @@ static const char help[] =
     "closetest. Without --url it goes to listen.address. --body posts a file, or standard input,\n"
     "instead of an event made here.\n"
     "\n"
-    "exit codes: 0 answered 2xx, 65 refused, 66 no such file, 69 no answer or 503, 77 refused "
-    "because\n"
-    "of the signature, 78 mistakes in the configuration.\n"
+    "exit codes: 0 answered 2xx, 64 usage, 65 refused, 66 no such file, 69 no answer or 503, 77\n"
+    "refused because of the signature, 78 mistakes in the configuration.\n"
     "\n"
     "example: close-bridge send -c close-bridge.yaml --object-type opportunity --action updated\n";
 
 static int read_options(int argc, char **argv, struct send_options *options)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"account", required_argument, NULL, 'a'},
-                                          {"url", required_argument, NULL, 'u'},
-                                          {"object-type", required_argument, NULL, 't'},
-                                          {"action", required_argument, NULL, 'n'},
-                                          {"lead", required_argument, NULL, 'l'},
-                                          {"event-id", required_argument, NULL, 'i'},
-                                          {"body", required_argument, NULL, 'b'},
-                                          {NULL, 0, NULL, 0}};
-    int option;
+    const struct cli_option known[] = {CLI_OPTION_CONFIG(&options->config_path),
+                                       {.name = "account", .value = &options->account},
+                                       {.name = "url", .value = &options->url},
+                                       {.name = "object-type", .value = &options->object_type},
+                                       {.name = "action", .value = &options->action},
+                                       {.name = "lead", .value = &options->lead_id},
+                                       {.name = "event-id", .value = &options->event_id},
+                                       {.name = "body", .value = &options->body_path},
+                                       {0}};
 
-    while ((option = getopt_long(argc, argv, ":c:", known, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            options->config_path = optarg;
-            break;
-        case 'a':
-            options->account = optarg;
-            break;
-        case 'u':
-            options->url = optarg;
-            break;
-        case 't':
-            options->object_type = optarg;
-            break;
-        case 'n':
-            options->action = optarg;
-            break;
-        case 'l':
-            options->lead_id = optarg;
-            break;
-        case 'i':
-            options->event_id = optarg;
-            break;
-        case 'b':
-            options->body_path = optarg;
-            break;
-        default:
-            return cli_wrong_option("send", option, argv, known);
-        }
-    }
-    if (optind < argc)
-        return cli_extra_argument("send", argv[optind]);
-    return EX_OK;
+    return cli_read_only_options("send", known, argc, argv);
 }
 
 /* An id as Close makes them: a prefix and base62. */
@@ -371,7 +337,7 @@ static int send_event(const struct config *config, const struct send_options *op
     account = options->account ? cli_find_account("send", config, options->account)
                                : &config->accounts[0];
     if (!account)
-        return EX_CONFIG;
+        return EX_USAGE;
     if (!options->url && config->listen.port == 0) {
         fputs("close-bridge send: listen.address leaves the port open; name it with --url\n",
               stderr);

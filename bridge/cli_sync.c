@@ -3,7 +3,6 @@
  */
 #include "bridge/cli_sync.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -17,6 +16,7 @@
 #include "bridge/base/suggest.h"
 #include "bridge/cli.h"
 #include "bridge/cli_control.h"
+#include "bridge/cli_options.h"
 #include "bridge/close_api.h"
 #include "bridge/key_store.h"
 #include "bridge/subscription_sync.h"
@@ -48,8 +48,7 @@ static void run_account(const struct options *options, const struct sync_tools *
     else
         sync_account(tools, account, &memory, options->is_dry_run ? SYNC_DRY_RUN : SYNC_EXPLICIT,
                      &report);
-    if (json->data[json->size - 1] != '[')
-        buf_append_char(json, ',');
+    buf_append_comma(json);
     sync_report_append(&report, json);
     sync_report_release(&report);
     sync_memory_release(&memory);
@@ -193,38 +192,6 @@ static int run_with_keys_out(const struct options *options, const struct config 
 
 /* ---- the commands ---- */
 
-static int read_options(int argc, char **argv, const struct option *known, struct options *options)
-{
-    int option;
-
-    while ((option = getopt_long(argc, argv, ":c:", known, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            options->config_path = optarg;
-            break;
-        case 'a':
-            options->account = optarg;
-            break;
-        case 'd':
-            options->is_dry_run = true;
-            break;
-        case 'j':
-            options->as_json = true;
-            break;
-        case 'k':
-            options->keys_out = optarg;
-            break;
-        default:
-            return cli_wrong_option(options->command, option, argv, known);
-        }
-    }
-    if (optind < argc)
-        return cli_extra_argument(options->command, argv[optind]);
-    if (options->keys_out && options->is_dry_run)
-        return cli_usage_error(options->command, "a dry run has no keys for --keys-out");
-    return EX_OK;
-}
-
 static int run_command(const struct options *options)
 {
     struct config *config;
@@ -247,13 +214,17 @@ static int run_command(const struct options *options)
 
 static int run_sync(int argc, char **argv)
 {
-    static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},   {"account", required_argument, NULL, 'a'},
-        {"dry-run", no_argument, NULL, 'd'},        {"json", no_argument, NULL, 'j'},
-        {"keys-out", required_argument, NULL, 'k'}, {NULL, 0, NULL, 0}};
     struct options options = {.command = "sync"};
-    int rc = read_options(argc, argv, known, &options);
+    const struct cli_option known[] = {CLI_OPTION_CONFIG(&options.config_path),
+                                       {.name = "account", .value = &options.account},
+                                       {.name = "dry-run", .flag = &options.is_dry_run},
+                                       {.name = "json", .flag = &options.as_json},
+                                       {.name = "keys-out", .value = &options.keys_out},
+                                       {0}};
+    int rc = cli_read_only_options("sync", known, argc, argv);
 
+    if (rc == EX_OK && options.keys_out && options.is_dry_run)
+        rc = cli_usage_error("sync", "a dry run has no keys for --keys-out");
     return rc == EX_OK ? run_command(&options) : rc;
 }
 
@@ -284,12 +255,12 @@ const struct command cli_sync = {
 
 static int run_unsubscribe(int argc, char **argv)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"account", required_argument, NULL, 'a'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {NULL, 0, NULL, 0}};
     struct options options = {.command = "unsubscribe", .is_removal = true};
-    int rc = read_options(argc, argv, known, &options);
+    const struct cli_option known[] = {CLI_OPTION_CONFIG(&options.config_path),
+                                       {.name = "account", .value = &options.account},
+                                       {.name = "json", .flag = &options.as_json},
+                                       {0}};
+    int rc = cli_read_only_options("unsubscribe", known, argc, argv);
 
     return rc == EX_OK ? run_command(&options) : rc;
 }

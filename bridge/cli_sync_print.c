@@ -118,6 +118,8 @@ static void print_topics(struct text topics)
     struct json_cursor cursor;
     struct text topic;
 
+    if (topics.size && json_is_null(topics))
+        puts("topics: not looked at, for no Kafka broker answers");
     if (!json_array_begin(&cursor, topics))
         return;
     while (json_array_next(&cursor, &topic)) {
@@ -145,7 +147,6 @@ int cli_sync_print(const char *command, struct text answer)
         all_well = print_account(command, account,
                                  text_equal_string(cli_json_member(document, "dry_run"), "true")) &&
                    all_well;
-    print_topics(cli_json_member(document, "topics"));
     if (count == 0) {
         fprintf(stderr,
                 "close-bridge %s: no account has webhook_url, and api_key or oauth_token: there is "
@@ -153,5 +154,6 @@ int cli_sync_print(const char *command, struct text answer)
                 command);
         return EX_CONFIG;
     }
+    print_topics(cli_json_member(document, "topics"));
     return all_well ? EX_OK : EX_UNAVAILABLE;
 }

@@ -1,7 +1,6 @@
 /*
  * The command topics: where every event goes.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 
 #include "bridge/base/buf.h"
 #include "bridge/cli.h"
+#include "bridge/cli_options.h"
 #include "bridge/config.h"
 #include "bridge/topic_report.h"
 #include "schemas/encoder.h"
@@ -143,26 +143,16 @@ static void print_json(const struct topic_report *report)
 
 static int run_topics(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
     const char *path = NULL;
     bool as_json = false;
+    const struct cli_option options[] = {
+        CLI_OPTION_CONFIG(&path), {.name = "json", .flag = &as_json}, {0}};
     struct config *config;
     struct topic_report *report;
-    int option;
-    int rc;
+    int rc = cli_read_only_options("topics", options, argc, argv);
 
-    while ((option = getopt_long(argc, argv, ":c:", options, NULL)) != -1) {
-        if (option == 'c')
-            path = optarg;
-        else if (option == 'j')
-            as_json = true;
-        else
-            return cli_wrong_option("topics", option, argv, options);
-    }
-    if (optind < argc)
-        return cli_extra_argument("topics", argv[optind]);
+    if (rc != EX_OK)
+        return rc;
     config = cli_load_config(cli_config_path(path), &rc);
     if (!config)
         return rc;

@@ -109,13 +109,19 @@ static bool holds(struct text text, const char *secret)
     return secret && *secret && memmem(text.data, text.size, secret, strlen(secret));
 }
 
-/* ": " and what Close says, unless it repeats a credential. */
+static bool holds_credential(struct text text, const struct close_refusal *refusal)
+{
+    return holds(text, refusal->access->api_key) || holds(text, refusal->access->oauth_token);
+}
+
+/* ": " and what Close says, unless it repeats a credential: also one that a long sentence is cut
+ * in. */
 static void read_reason(const struct close_refusal *refusal, struct buf *out)
 {
     buf_append_string(out, ": ");
     close_refusal_reason(refusal->body, out);
-    if (out->size == 2 || holds(buf_text(out), refusal->access->api_key) ||
-        holds(buf_text(out), refusal->access->oauth_token))
+    if (out->size == 2 || holds_credential(refusal->body, refusal) ||
+        holds_credential(buf_text(out), refusal))
         buf_clear(out);
 }
 

@@ -131,7 +131,8 @@ struct config {
         struct config_tls tls;
         uint64_t max_body;
         uint32_t threads;
-        char *health_path; /* NULL: none */
+        uint32_t max_connections_per_address; /* 0: no limit */
+        char *health_path;                    /* NULL: none */
     } listen;
     struct {
         char *host; /* NULL with a socket */

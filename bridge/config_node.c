@@ -284,6 +284,18 @@ static void report_repeated_keys(const struct config_node *node, struct config_r
     free(sorted);
 }
 
+/* libyaml says of a tab that it is a character which cannot start a token. */
+static bool is_indented_by_tab(struct text yaml, int line)
+{
+    size_t at = 0;
+
+    for (int i = 1; i < line && at < yaml.size; at++)
+        i += yaml.data[at] == '\n';
+    while (at < yaml.size && yaml.data[at] == ' ')
+        at++;
+    return at < yaml.size && yaml.data[at] == '\t';
+}
+
 /* libyaml gives a place in bytes for what is not UTF-8, in lines for all else. */
 static void report_syntax(const yaml_parser_t *parser, struct text yaml,
                           struct config_report *report)
@@ -298,6 +310,8 @@ static void report_syntax(const yaml_parser_t *parser, struct text yaml,
                            parser->problem ? parser->problem : "unreadable");
     } else if (parser->error == YAML_MEMORY_ERROR) {
         config_report_line(report, 1, "out of memory");
+    } else if (parser->error == YAML_SCANNER_ERROR && is_indented_by_tab(yaml, line)) {
+        config_report_line(report, line, "YAML syntax: a tab indents this line: YAML takes spaces");
     } else if (parser->context) {
         config_report_line(report, line, "YAML syntax: %s %s", parser->problem, parser->context);
     } else {

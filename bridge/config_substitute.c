@@ -31,11 +31,11 @@ static int append_variable(struct buf *out, const char *name, struct error *err)
 {
     const char *value;
 
+    /* Not shown: it may be a part of a password. */
     if (!is_name(text_of(name)))
         return error_set(err, ERROR_CONFIG,
-                         "\"${%.64s}\" is not understood: write ${NAME}, ${file:PATH}, or $${ for "
-                         "a literal ${",
-                         name);
+                         "what stands between ${ and } is not understood: write ${NAME}, "
+                         "${file:PATH}, ${credential:NAME}, or $${ for a literal ${");
     value = getenv(name);
     if (!value)
         return error_set(err, ERROR_CONFIG, "the environment variable %.128s is not set", name);
@@ -116,6 +116,21 @@ out:
     return rc;
 }
 
+/* A credential of systemd's: a file of that name in the folder that it names. */
+static int append_credential(struct buf *out, const char *name, struct error *err)
+{
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+
+    if (strchr(name, '/'))
+        return error_set(err, ERROR_CONFIG, "the name of the credential %.128s holds a /", name);
+    if (!directory)
+        return error_set(err, ERROR_CONFIG,
+                         "the credential %.128s cannot be read: CREDENTIALS_DIRECTORY is not set, "
+                         "as systemd does for LoadCredential=",
+                         name);
+    return append_file(out, name, directory, err);
+}
+
 /* Appends what stands for the reference that `text` begins with, behind its "${". */
 static int append_reference(struct buf *out, struct text inside, const char *directory,
                             struct error *err)
@@ -127,6 +142,8 @@ static int append_reference(struct buf *out, struct text inside, const char *dir
         return error_set(err, ERROR_FATAL, "out of memory");
     if (text_starts_with(inside, "file:") && inside.size > 5)
         rc = append_file(out, name + 5, directory, err);
+    else if (text_starts_with(inside, "credential:") && inside.size > 11)
+        rc = append_credential(out, name + 11, err);
     else
         rc = append_variable(out, name, err);
     free(name);

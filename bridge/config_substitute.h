@@ -1,6 +1,7 @@
 /*
- * ${NAME} from the environment, ${file:PATH} from a file without its last newline, $${ for a
- * literal ${, in every scalar of a configuration.
+ * ${NAME} from the environment, ${file:PATH} from a file without its last newline,
+ * ${credential:NAME} from a file in systemd's CREDENTIALS_DIRECTORY, $${ for a literal ${, in every
+ * scalar of a configuration.
  *
  * It happens after parsing, so that what comes in is always one value. What came in is never part
  * of a message.

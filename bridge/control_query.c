@@ -42,10 +42,28 @@ bool control_query_text(struct http_request *request, const char *name, char *ou
 
     if (!http_request_query(request, name, &value))
         return true;
+    if (value.size == 0)
+        return refuse(request, name, "is empty: leave it out when it is to mean all");
     if (value.size >= capacity || memchr(value.data, '\0', value.size))
         return refuse(request, name, "is too long, or has a NUL in it");
     memcpy(out, value.data, value.size);
     out[value.size] = '\0';
+    return true;
+}
+
+bool control_query_account(struct http_request *request, char *out, size_t capacity)
+{
+    struct text account;
+
+    out[0] = '\0';
+    if (!http_request_query(request, "account", &account))
+        return true;
+    if (account.size == 0 || account.size >= capacity || memchr(account.data, '\0', account.size)) {
+        http_respond_error(request, 404, "no_such_account", "There is no account of this name.");
+        return false;
+    }
+    memcpy(out, account.data, account.size);
+    out[account.size] = '\0';
     return true;
 }
 

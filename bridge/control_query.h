@@ -17,8 +17,13 @@ struct http_request;
  * everything. */
 bool control_query_only(struct http_request *request, const char *const *names);
 
-/* Leaves `out` alone without the parameter; terminated otherwise. */
+/* Leaves `out` alone without the parameter; terminated otherwise, and not empty: a filter whose
+ * value got lost must not mean everything. */
 bool control_query_text(struct http_request *request, const char *name, char *out, size_t capacity);
+
+/* The parameter account: "" without it, which means all. An empty name is no account's, and
+ * answered with 404: it must not mean all. */
+bool control_query_account(struct http_request *request, char *out, size_t capacity);
 
 /* A whole number of at least `min` and at most `max`; without the parameter `*out` stays. */
 bool control_query_number(struct http_request *request, const char *name, uint64_t min,

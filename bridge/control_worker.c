@@ -8,6 +8,7 @@
 #include "bridge/base/mailbox.h"
 #include "bridge/base/text.h"
 #include "bridge/base/thread.h"
+#include "bridge/control_request.h"
 
 enum { MAX_WAITING = 32 };
 
@@ -151,9 +152,5 @@ void control_job_fail(struct control_job *job, int status, const char *code, con
 {
     job->status = status;
     buf_clear(&job->json);
-    buf_append_string(&job->json, "{\"error\":");
-    buf_append_json_string(&job->json, text_of(code));
-    buf_append_string(&job->json, ",\"message\":");
-    buf_append_json_string(&job->json, text_of(message));
-    buf_append_char(&job->json, '}');
+    control_append_error(&job->json, code, message);
 }

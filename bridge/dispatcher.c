@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "bridge/base/alloc.h"
 #include "bridge/base/clock.h"
@@ -18,7 +19,7 @@
 #include "bridge/replay.h"
 #include "bridge/retries.h"
 
-enum { TURN_MS = 100, FAREWELL_MS = 2000 };
+enum { TURN_MS = 100, PAUSE_NS = 250000, FAREWELL_MS = 2000 };
 
 static void accept_delivery(struct intake *intake, struct delivery *delivery)
 {
@@ -90,6 +91,11 @@ const char *dispatcher_trouble(const struct dispatcher *dispatcher)
     return dispatcher->flights ? flights_trouble(dispatcher->flights) : NULL;
 }
 
+int64_t dispatcher_busy_ms(const struct dispatcher *dispatcher)
+{
+    return pulse_busy_ms(&dispatcher->pulse, dispatcher->options.clock);
+}
+
 bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher)
 {
     return lane_is_configured(dispatcher->lanes[publisher]);
@@ -116,9 +122,9 @@ struct outcomes *dispatcher_outcomes(const struct dispatcher *dispatcher, int pu
     return dispatcher->outcomes[publisher];
 }
 
-bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher)
+bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher, bool unknown)
 {
-    return lane_is_down(dispatcher->lanes[publisher], true);
+    return lane_is_down(dispatcher->lanes[publisher], unknown);
 }
 
 static void take_deliveries(struct dispatcher *dispatcher)
@@ -231,6 +237,14 @@ static void stop_taking(struct dispatcher *dispatcher)
         flights_stop(dispatcher->flights);
 }
 
+/* What comes in a quarter of a millisecond is one turn's work: without the pause nearly every event
+ * and every acknowledgement would wake the thread. It lies behind the turn, so that what comes to a
+ * thread at rest does not wait. */
+static void pause_behind_turn(void)
+{
+    nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
+}
+
 static void *run(void *argument)
 {
     struct dispatcher *dispatcher = argument;
@@ -241,13 +255,16 @@ static void *run(void *argument)
     for (;;) {
         int64_t now_ms;
 
+        pulse_end(&dispatcher->pulse);
         wait_for_work(dispatcher, timeout_ms, readable);
+        pulse_begin(&dispatcher->pulse, dispatcher->options.clock);
         now_ms = clock_monotonic_ms(dispatcher->options.clock);
         if (now_ms >= next_tick_ms) {
             tick(dispatcher, readable);
             next_tick_ms = now_ms + TURN_MS;
         }
         timeout_ms = turn(dispatcher, readable);
+        pause_behind_turn();
         if (!atomic_load(&dispatcher->is_stopping))
             continue;
         stop_taking(dispatcher);

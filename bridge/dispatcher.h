@@ -62,11 +62,15 @@ struct intake *dispatcher_intake(struct dispatcher *dispatcher);
 /* Broker mode: NULL when deliveries can be taken, else why not. */
 const char *dispatcher_trouble(const struct dispatcher *dispatcher);
 
+/* How long the thread has been at the turn under way; 0 while it waits. Any thread. */
+int64_t dispatcher_busy_ms(const struct dispatcher *dispatcher);
+
 /* Of a publisher, an enum publisher_index, from any thread: whether it is configured; whether it is
- * not, and the journal keeps its place; whether its broker is known to be unreachable. */
+ * not, and the journal keeps its place; whether its broker is unreachable, or `unknown` as long as
+ * that is not known, as when it is not configured. */
 bool dispatcher_is_configured(const struct dispatcher *dispatcher, int publisher);
 bool dispatcher_is_removed(const struct dispatcher *dispatcher, int publisher);
-bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher);
+bool dispatcher_is_down(const struct dispatcher *dispatcher, int publisher, bool unknown);
 
 /* Any thread: everything up to `*out_seq` is settled for the publisher: delivered, parked or dead.
  * False: it is not configured. */

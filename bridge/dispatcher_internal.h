@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "bridge/base/mailbox.h"
+#include "bridge/base/pulse.h"
 #include "bridge/carrier.h"
 #include "bridge/delivery.h"
 #include "bridge/dispatcher.h"
@@ -40,6 +41,7 @@ struct dispatcher {
     struct replay *replay;
     struct flights *flights;
     pthread_t thread;
+    struct pulse pulse; /* of the thread */
     bool is_running;
     atomic_bool is_stopping;
     _Atomic int64_t stop_deadline_ms; /* monotonic */

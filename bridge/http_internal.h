@@ -15,6 +15,7 @@
 #include <h2o/http1.h>
 
 #include "bridge/base/mailbox.h"
+#include "bridge/base/pulse.h"
 #include "bridge/http_server.h"
 
 _Static_assert(H2O_USE_LIBUV == 0, "h2o's sockets must be those of its own event loop (TRAPS H1)");
@@ -82,6 +83,7 @@ struct http_loop {
     bool is_paused;         /* does not accept for now */
     int64_t paused_until_ms;
     int64_t warned_ms;
+    int64_t warned_of_address_ms;
     int reserve_fd; /* given up to shed a connection when there is no other descriptor */
     struct wakeup wakeup;
     h2o_socket_t *wakeup_socket;
@@ -91,6 +93,7 @@ struct http_loop {
     size_t deferred; /* not resumed yet */
     int64_t now_ms;
     int64_t swept_ms;
+    struct pulse pulse; /* begins with a sweep, so that it is at most about HTTP_TURN_MS old */
     _Atomic uint64_t sweeps;
     _Atomic size_t busy; /* requests without a written answer, as of the last sweep */
 };

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -90,6 +91,21 @@ static void add_connection(struct http_loop *loop, h2o_socket_t *sock, struct ht
     sock->on_close.data = connection;
 }
 
+static void warn_of_address(struct http_loop *loop, const struct sockaddr_storage *peer)
+{
+    char address[INET6_ADDRSTRLEN] = "";
+
+    if (loop->warned_of_address_ms && loop->now_ms - loop->warned_of_address_ms < WARN_EVERY_MS)
+        return;
+    loop->warned_of_address_ms = loop->now_ms;
+    getnameinfo((const struct sockaddr *)peer, sizeof(*peer), address, sizeof(address), NULL, 0,
+                NI_NUMERICHOST);
+    log_warn("http.address_full", log_str("listener", loop->server->options.name),
+             log_str("address", address),
+             log_i64("limit", loop->server->options.max_connections_per_address),
+             log_str("action", "more of its connections are closed at once"));
+}
+
 static void welcome(struct http_loop *loop, h2o_socket_t *sock)
 {
     struct http_server *server = loop->server;
@@ -100,6 +116,7 @@ static void welcome(struct http_loop *loop, h2o_socket_t *sock)
         h2o_socket_getpeername(sock, (struct sockaddr *)&peer);
         if (!http_address_enter(server, (struct sockaddr *)&peer, &address)) {
             h2o_socket_close(sock);
+            warn_of_address(loop, &peer);
             return;
         }
     }

@@ -109,6 +109,7 @@ void http_reaper_sweep(struct http_loop *loop)
     }
     shed_memory(loop, total);
     loop->swept_ms = loop->now_ms;
+    pulse_begin(&loop->pulse, loop->server->options.clock);
     atomic_store(&loop->busy, busy);
     atomic_fetch_add(&loop->sweeps, 1);
 }

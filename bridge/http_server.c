@@ -127,6 +127,18 @@ uint16_t http_server_port(const struct http_server *server)
     return server->port;
 }
 
+int64_t http_server_busy_ms(const struct http_server *server)
+{
+    int64_t longest_ms = 0;
+
+    for (unsigned i = 0; i < server->options.threads; i++) {
+        int64_t ms = pulse_busy_ms(&server->loops[i].pulse, server->options.clock);
+
+        longest_ms = ms > longest_ms ? ms : longest_ms;
+    }
+    return longest_ms;
+}
+
 unsigned http_server_connections(const struct http_server *server)
 {
     return atomic_load(&server->connections);

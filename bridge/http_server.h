@@ -71,6 +71,9 @@ struct http_server *http_server_start(const struct http_server_options *options,
 /* The port that is listened on; 0 with a Unix socket. */
 uint16_t http_server_port(const struct http_server *server);
 
+/* How long the slowest thread has not come round; it does several times a second. Any thread. */
+int64_t http_server_busy_ms(const struct http_server *server);
+
 /* Open connections, from any thread. */
 unsigned http_server_connections(const struct http_server *server);
 

@@ -1,7 +1,9 @@
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
@@ -35,11 +37,16 @@ static SSL_CTX *context_of(struct http_credentials *credentials)
 
 static int fail(struct error *err, const char *what, const char *path)
 {
-    char reason[160];
+    unsigned long code = ERR_peek_error();
+    const char *reason = ERR_reason_error_string(code);
 
-    ERR_error_string_n(ERR_get_error(), reason, sizeof(reason));
+    if (ERR_SYSTEM_ERROR(code))
+        reason = strerror(ERR_GET_REASON(code));
+    else if (ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE)
+        reason = "it holds nothing of the kind in PEM";
+    error_set(err, ERROR_CONFIG, "%s %s: %s", what, path, reason ? reason : "OpenSSL refuses it");
     ERR_clear_error();
-    return error_set(err, ERROR_CONFIG, "%s %s: %s", what, path, reason);
+    return -1;
 }
 
 static void set_options(SSL_CTX *context)

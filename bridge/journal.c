@@ -16,7 +16,10 @@
 
 static void accept_delivery(struct intake *self, struct delivery *delivery)
 {
-    mailbox_push(&container_of(self, struct journal, intake)->deliveries, &delivery->node);
+    struct journal *journal = container_of(self, struct journal, intake);
+
+    mailbox_add(&journal->deliveries, &delivery->node);
+    pace_arrive(&journal->pace);
 }
 
 static void identify(struct intake *self, struct event *event)
@@ -45,6 +48,7 @@ static int open_parts(struct journal *journal, const struct journal_options *opt
         return -1;
     mailbox_init(&journal->deliveries, &journal->wakeup);
     mailbox_init(&journal->notes, &journal->wakeup);
+    pace_init(&journal->pace, &journal->wakeup);
     if (!journal->batch || !journal->duplicates)
         return error_set(err, ERROR_FATAL, "out of memory");
     pthread_mutex_init(&journal->duplicates->lock, NULL);
@@ -281,4 +285,9 @@ void journal_numbers(struct journal *journal, struct journal_numbers *out_number
         .trusted = atomic_load(&journal->trusted),
         .damaged = atomic_load(&journal->damaged),
     };
+}
+
+int64_t journal_busy_ms(const struct journal *journal)
+{
+    return pulse_busy_ms(&journal->pulse, journal->clock);
 }

@@ -297,4 +297,7 @@ struct journal_numbers {
 
 void journal_numbers(struct journal *journal, struct journal_numbers *out_numbers);
 
+/* How long the writer has been at the commit under way; 0 without one. Any thread. */
+int64_t journal_busy_ms(const struct journal *journal);
+
 #endif

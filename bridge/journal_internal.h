@@ -4,6 +4,7 @@
  *   journal.c         open, close, the intake, cursors before the start, numbers
  *   journal_state.c   what is read at a start: the state, the secret, cursors, marks; the clock
  *   journal_writer.c  the thread: batches, answers, trouble and recovery
+ *   journal_pace.c    when the writer commits and when it sleeps
  *   journal_commit.c  what one transaction holds: notes, retention, events, marks, state
  *   journal_letters.c parked records and dead letters: writing them
  *   journal_letters_read.c  ... and reading them
@@ -24,9 +25,11 @@
 #include <stdint.h>
 
 #include "bridge/base/mailbox.h"
+#include "bridge/base/pulse.h"
 #include "bridge/dedupe.h"
 #include "bridge/delivery.h"
 #include "bridge/journal.h"
+#include "bridge/journal_pace.h"
 #include "bridge/journal_records.h"
 #include "bridge/journal_store.h"
 
@@ -101,6 +104,7 @@ struct journal {
     size_t cursor_count;
 
     struct wakeup wakeup;
+    struct pace pace;
     struct mailbox deliveries;
     struct mailbox notes;
     struct waiting waiting_deliveries;
@@ -108,7 +112,6 @@ struct journal {
     struct batch *batch;
     size_t batch_bytes;
     struct duplicates *duplicates;
-    int64_t answered_us; /* when the last batch was; monotonic */
 
     pthread_t thread;
     bool has_thread;
@@ -135,6 +138,7 @@ struct journal {
     _Atomic uint64_t dead_bytes;
     _Atomic int64_t window_s;
     _Atomic(const char *) trouble; /* NULL: events are accepted */
+    struct pulse pulse;            /* of the writer */
     _Atomic uint64_t conflicts;
     _Atomic uint64_t respelled;
     _Atomic uint64_t trusted;

@@ -92,8 +92,9 @@ static int open_directory(struct store *store, struct error *err)
     struct stat st;
 
     if (!is_new && errno != EEXIST)
-        return error_set(err, ERROR_CONFIG, "journal %s: cannot make the folder: %s", store->path,
-                         strerror(errno));
+        return error_set(err, ERROR_CONFIG, "journal %s: cannot make the folder: %s%s", store->path,
+                         strerror(errno),
+                         errno == ENOENT ? "; the folder that is to hold it must be there" : "");
     store->dir_fd = open(store->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (store->dir_fd < 0 && lstat(store->path, &st) == 0 && S_ISLNK(st.st_mode))
         return error_set(err, ERROR_CONFIG,

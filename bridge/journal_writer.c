@@ -1,5 +1,4 @@
 #include <string.h>
-#include <time.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
@@ -9,22 +8,15 @@
 #include "schemas/event.h"
 
 /*
- * The writer: takes what waits, commits it, answers. What arrives during a commit is the next
- * batch; the more a batch held, the longer the next one is waited for.
+ * The writer: takes what waits, commits it, answers. What arrives during a commit and the pause
+ * behind it is the next batch.
  *
  * A commit that fails breaks the environment: nothing that hung on it is answered 2xx, and before
  * anything else is stored the environment is closed, opened on new descriptors, and a commit that
  * takes out what the failed one may have left has to succeed.
  */
 
-enum {
-    PAUSE_PER_EVENT_US = 100,
-    PAUSE_MAX_US = 1000,
-    TICK_MS = 1000,
-    SQUEEZE_MS = 1000,
-    RECOVER_FIRST_MS = 50,
-    RECOVER_MAX_MS = 5000
-};
+enum { TICK_MS = 1000, SQUEEZE_MS = 1000, RECOVER_FIRST_MS = 50, RECOVER_MAX_MS = 5000 };
 
 static const char full_of_events[] = "the journal is full of undelivered events";
 static const char full_of_dead[] = "the store for dead letters is full";
@@ -147,17 +139,21 @@ static void measure_again(struct journal *journal)
 
 /* ---- taking what waits ---- */
 
-static void append_list(struct waiting *waiting, struct mailbox_node *list)
+/* Returns how many there are. */
+static size_t append_list(struct waiting *waiting, struct mailbox_node *list)
 {
+    size_t count = 1;
+
     if (!list)
-        return;
+        return 0;
     if (waiting->last)
         waiting->last->next = list;
     else
         waiting->first = list;
-    while (list->next)
+    for (; list->next; count++)
         list = list->next;
     waiting->last = list;
+    return count;
 }
 
 static struct mailbox_node *take_first(struct waiting *waiting)
@@ -172,7 +168,8 @@ static struct mailbox_node *take_first(struct waiting *waiting)
 
 static void gather(struct journal *journal)
 {
-    append_list(&journal->waiting_deliveries, mailbox_take(&journal->deliveries));
+    pace_take(&journal->pace,
+              append_list(&journal->waiting_deliveries, mailbox_take(&journal->deliveries)));
     append_list(&journal->waiting_notes, mailbox_take(&journal->notes));
 }
 
@@ -401,8 +398,8 @@ static void run_batch(struct journal *journal)
     else if (batch->mark_count || batch->note_count || retention_is_due(journal))
         commit(journal, batch);
     update_trouble(journal, batch->no_room);
+    pace_answer(&journal->pace, batch->delivery_count);
     answer(batch);
-    journal->answered_us = clock_monotonic_us(journal->clock);
 }
 
 /* ---- the loop ---- */
@@ -437,47 +434,32 @@ static void store_clock(struct journal *journal)
         log_warn("journal.clock_not_stored", log_str("error", err.message));
 }
 
-/*
- * Half of what a commit costs is the same however much it holds. So there is a pause behind a
- * batch, the longer the more it held: whoever was answered can send again and be part of the next
- * one. At a few events a batch it is next to nothing, above some 10,000 a second PAUSE_MAX_US. What
- * arrives meanwhile finds the mailbox filled and wakes nobody.
- */
-static void pause_behind_batch(struct journal *journal)
-{
-    int64_t pause_us = (int64_t)journal->batch->delivery_count * PAUSE_PER_EVENT_US;
-    int64_t left_us;
-
-    if (pause_us > PAUSE_MAX_US)
-        pause_us = PAUSE_MAX_US;
-    left_us = journal->answered_us + pause_us - clock_monotonic_us(journal->clock);
-    if (left_us > 0 && left_us <= PAUSE_MAX_US)
-        nanosleep(&(struct timespec){0, (long)left_us * 1000}, NULL);
-}
-
 void *writer_run(void *argument)
 {
     struct journal *journal = argument;
 
     for (;;) {
-        bool is_stopping = atomic_load(&journal->is_stopping);
+        bool is_stopping;
 
+        if (!journal->waiting_deliveries.first)
+            pace_pause(&journal->pace, journal->clock);
+        is_stopping =
+            atomic_load(&journal->is_stopping); /* after a wait, which may be ended by it */
         dedupe_set_window(journal->dedupe, atomic_load(&journal->dedupe_window_s),
                           journal_age_s(journal));
-        if (!is_stopping &&
-            !(mailbox_is_empty(&journal->deliveries) && mailbox_is_empty(&journal->notes)))
-            pause_behind_batch(journal);
         gather(journal);
         if (journal->waiting_deliveries.first || journal->waiting_notes.first ||
             (!is_stopping && has_work(journal))) {
+            pulse_begin(&journal->pulse, journal->clock);
             run_batch(journal);
+            pulse_end(&journal->pulse);
             continue;
         }
         if (is_stopping)
             break;
         update_trouble(journal, NULL);
         atomic_store(&journal->window_s, dedupe_window_s(journal->dedupe, journal_age_s(journal)));
-        wakeup_wait(&journal->wakeup, idle_ms(journal));
+        pace_sleep(&journal->pace, idle_ms(journal));
     }
     store_clock(journal);
     return NULL;

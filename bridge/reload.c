@@ -20,6 +20,7 @@
 #include "bridge/journal.h"
 #include "bridge/metrics.h"
 #include "bridge/subscriptions.h"
+#include "bridge/supervisor.h"
 #include "bridge/topic_keeper.h"
 #include "bridge/webhook.h"
 
@@ -296,6 +297,7 @@ static int run_once(struct reload *reload, struct buf *json)
     struct attempt attempt = {0};
     int status = STATUS_OK;
 
+    supervisor_reloading(reload->parts.supervisor);
     if (prepare(reload, &attempt) < 0) {
         status = STATUS_MISTAKES;
     } else {
@@ -309,6 +311,7 @@ static int run_once(struct reload *reload, struct buf *json)
     log_outcome(reload, &attempt, status);
     render(&attempt, status, json);
     release(&attempt);
+    supervisor_reloaded(reload->parts.supervisor, status == STATUS_OK);
     return status;
 }
 

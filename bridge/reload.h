@@ -28,6 +28,7 @@ struct journal;
 struct metrics;
 struct reload; /* opaque: defined in reload.c */
 struct subscriptions;
+struct supervisor;
 struct topic_keeper;
 struct webhook;
 
@@ -49,6 +50,7 @@ struct reload_parts {
     struct topic_keeper *topics;
     struct subscriptions *subscriptions;
     struct catch_up *catch_up;
+    struct supervisor *supervisor; /* told when one begins and ends */
 };
 
 /* `config` is in force: a reference of its own is taken. Borrows the rest. Returns owned

@@ -26,6 +26,7 @@
 #include "bridge/metrics.h"
 #include "bridge/reload.h"
 #include "bridge/subscriptions.h"
+#include "bridge/supervisor.h"
 #include "bridge/topic_keeper.h"
 #include "bridge/topic_map.h"
 #include "bridge/topic_report.h"
@@ -69,6 +70,7 @@ struct daemon {
     struct topic_keeper *topics;
     struct listener webhook_listener;
     struct listener control_listener;
+    struct supervisor *supervisor;
     /* publishers that the journal knows and this program does not */
     char removed[MAX_REMOVED][64];
     size_t removed_count;
@@ -110,9 +112,9 @@ static void append_publishers(const struct daemon *daemon, struct buf *json)
         if (!is_removed && !dispatcher_is_configured(daemon->dispatcher, p))
             continue;
         buf_printf(json, "%s\"%s\":\"%s\"", comma, publisher_names[p],
-                   is_removed                                  ? "removed"
-                   : dispatcher_is_down(daemon->dispatcher, p) ? "down"
-                                                               : "up");
+                   is_removed                                        ? "removed"
+                   : dispatcher_is_down(daemon->dispatcher, p, true) ? "down"
+                                                                     : "up");
         comma = ",";
     }
     for (size_t i = 0; i < daemon->removed_count; i++) {
@@ -318,11 +320,15 @@ static int use_keys(void *context, const char *account,
     return webhook_set_keys(context, account, keys, count, err);
 }
 
+/* Whoever waits is not to wait for a Kafka that is known to be away. */
 static bool look_at_topics(void *context, struct buf *json)
 {
+    struct daemon *daemon = context;
+
     if (json)
-        return topic_keeper_look(context, TOPICS_MS, json);
-    topic_keeper_ask(context);
+        return !dispatcher_is_down(daemon->dispatcher, PUBLISHER_KAFKA, false) &&
+               topic_keeper_look(daemon->topics, TOPICS_MS, json);
+    topic_keeper_ask(daemon->topics);
     return false;
 }
 
@@ -351,7 +357,7 @@ static int open_subscriptions(struct daemon *daemon, struct error *err)
                                                            .use_keys = use_keys,
                                                            .use_keys_context = daemon->webhook,
                                                            .look_at_topics = look_at_topics,
-                                                           .topics_context = daemon->topics,
+                                                           .topics_context = daemon,
                                                            .note_gap = note_gap,
                                                            .gap_context = daemon->catch_up},
                            err);
@@ -451,19 +457,21 @@ static int start_webhook_server(struct daemon *daemon, struct error *err)
 {
     const struct config *config = daemon->config;
 
-    daemon->webhook_server =
-        http_server_start(&(struct http_server_options){.name = "webhooks",
-                                                        .host = config->listen.host,
-                                                        .port = config->listen.port,
-                                                        .tls = tls_files_of(&config->listen.tls),
-                                                        .threads = config->listen.threads,
-                                                        .max_body = config->listen.max_body,
-                                                        .clock = daemon->clock,
-                                                        .context = daemon->webhook,
-                                                        .handle = webhook_handle,
-                                                        .refused = webhook_refused,
-                                                        .tick = webhook_tick},
-                          err);
+    daemon->webhook_server = http_server_start(
+        &(struct http_server_options){.name = "webhooks",
+                                      .host = config->listen.host,
+                                      .port = config->listen.port,
+                                      .tls = tls_files_of(&config->listen.tls),
+                                      .threads = config->listen.threads,
+                                      .max_body = config->listen.max_body,
+                                      .max_connections_per_address =
+                                          config->listen.max_connections_per_address,
+                                      .clock = daemon->clock,
+                                      .context = daemon->webhook,
+                                      .handle = webhook_handle,
+                                      .refused = webhook_refused,
+                                      .tick = webhook_tick},
+        err);
     if (!daemon->webhook_server)
         return -1;
     daemon->webhook_listener =
@@ -503,14 +511,29 @@ static int start_reload(struct daemon *daemon, struct error *err)
                                                .control_server = daemon->control_server,
                                                .topics = daemon->topics,
                                                .subscriptions = daemon->subscriptions,
-                                               .catch_up = daemon->catch_up},
+                                               .catch_up = daemon->catch_up,
+                                               .supervisor = daemon->supervisor},
                         err);
+}
+
+/* Of what an event passes on its way to a 200: the slowest step under way. */
+static int64_t busy_ms(void *context)
+{
+    const struct daemon *daemon = context;
+    int64_t loops_ms = http_server_busy_ms(daemon->webhook_server);
+    int64_t durable_ms =
+        daemon->journal ? journal_busy_ms(daemon->journal) : dispatcher_busy_ms(daemon->dispatcher);
+
+    return loops_ms > durable_ms ? loops_ms : durable_ms;
 }
 
 static int start(struct daemon *daemon, struct error *err)
 {
     char labels[64] = "";
 
+    daemon->supervisor = supervisor_open(daemon->clock, err);
+    if (!daemon->supervisor)
+        return -1;
     metrics_label(labels, sizeof(labels), "version", CLOSE_BRIDGE_VERSION);
     metric_set(
         metrics_get(daemon->metrics, METRIC_GAUGE, "build_info", "The version that runs.", labels),
@@ -521,7 +544,9 @@ static int start(struct daemon *daemon, struct error *err)
     daemon->topics = topic_keeper_start(daemon->config, daemon->metrics, err);
     if (!daemon->reload || !daemon->topics || start_listeners(daemon, err) < 0)
         return -1;
-    return start_reload(daemon, err);
+    if (start_reload(daemon, err) < 0)
+        return -1;
+    return supervisor_ready(daemon->supervisor, busy_ms, daemon, err);
 }
 
 /* ---- stop ---- */
@@ -530,6 +555,8 @@ static void stop(struct daemon *daemon)
 {
     bool all_settled = true;
 
+    if (daemon->supervisor)
+        supervisor_stopping(daemon->supervisor);
     reload_stop(daemon->reload);
     topic_keeper_stop(daemon->topics);
     subscriptions_stop(daemon->subscriptions);
@@ -555,6 +582,7 @@ static void stop(struct daemon *daemon)
     catch_up_free(daemon->catch_up);
     webhook_free(daemon->webhook);
     metrics_free(daemon->metrics);
+    supervisor_free(daemon->supervisor);
     log_info("process.stopped",
              log_str("left", all_settled ? "nothing"
                              : daemon->journal

@@ -67,6 +67,31 @@ static size_t merit(const struct subscription_view *view,
            (has_key(view, subscription->id) ? 2000000 : 0);
 }
 
+/* An active subscription on our URL with the pairs that are wanted: while it stands as it is, Close
+ * refuses another. Filters may or may not count for Close. */
+static struct close_subscription *find_alike(const struct subscription_view *view)
+{
+    for (size_t i = 0; i < view->listed.count; i++) {
+        struct close_subscription *subscription = &view->listed.items[i];
+
+        if (has_our_url(view, subscription) && subscription->is_active &&
+            pair_list_equal(&subscription->pairs, &view->wanted, false))
+            return subscription;
+    }
+    return NULL;
+}
+
+/* Two that were made elsewhere are as good as each other: the one that has the pairs already. Close
+ * would not let the other one have them. */
+static struct close_subscription *prefer_alike(const struct subscription_view *view,
+                                               struct close_subscription *own)
+{
+    struct close_subscription *alike =
+        view->has_configured_keys && !has_key(view, own->id) ? find_alike(view) : NULL;
+
+    return alike ? alike : own;
+}
+
 struct close_subscription *subscription_view_own(const struct subscription_view *view)
 {
     struct close_subscription *own =
@@ -74,7 +99,7 @@ struct close_subscription *subscription_view_own(const struct subscription_view 
     size_t best = 0;
 
     if (own)
-        return own;
+        return prefer_alike(view, own);
     for (size_t i = 0; i < view->listed.count; i++) {
         struct close_subscription *subscription = &view->listed.items[i];
 
@@ -86,6 +111,13 @@ struct close_subscription *subscription_view_own(const struct subscription_view 
     return own;
 }
 
+const struct close_subscription *subscription_view_duplicate(const struct subscription_view *view)
+{
+    const struct close_subscription *alike = find_alike(view);
+
+    return alike != subscription_view_own(view) ? alike : NULL;
+}
+
 /* ---- the next step ---- */
 
 static bool was_asked(const struct subscription_view *view, const char *id)
@@ -95,20 +127,6 @@ static bool was_asked(const struct subscription_view *view, const char *id)
             return true;
     }
     return false;
-}
-
-/* An active subscription on our URL with the pairs that are wanted: while it stands as it is, Close
- * refuses another. Filters may or may not count for Close. */
-static const struct close_subscription *find_alike(const struct subscription_view *view)
-{
-    for (size_t i = 0; i < view->listed.count; i++) {
-        const struct close_subscription *subscription = &view->listed.items[i];
-
-        if (has_our_url(view, subscription) && subscription->is_active &&
-            pair_list_equal(&subscription->pairs, &view->wanted, false))
-            return subscription;
-    }
-    return NULL;
 }
 
 static bool may_activate(const struct subscription_view *view, const struct close_subscription *own)
@@ -154,17 +172,17 @@ static struct step replace(const struct subscription_view *view,
     return (struct step){.kind = STEP_CREATE};
 }
 
-/* What is ours beside `own`. With configured keys, several subscriptions on our URL may be meant.
- */
+/* What is ours beside `own`. With configured keys, several subscriptions on our URL may be meant,
+ * and only those whose key is stored were made here. */
 static const struct close_subscription *find_surplus(const struct subscription_view *view,
                                                      const struct close_subscription *own)
 {
     for (size_t i = 0; i < view->listed.count; i++) {
         const struct close_subscription *subscription = &view->listed.items[i];
+        bool is_ours = view->has_configured_keys ? has_key(view, subscription->id)
+                                                 : subscription_view_concerns(view, subscription);
 
-        if (subscription != own &&
-            (is_stored(view, subscription->id) ||
-             (has_our_url(view, subscription) && !view->has_configured_keys)))
+        if (subscription != own && is_ours)
             return subscription;
     }
     return NULL;

@@ -68,6 +68,10 @@ struct step subscription_plan_next_removal(const struct subscription_view *view)
 /* The subscription that is, or becomes, the account's; NULL: none that Close lists. */
 struct close_subscription *subscription_view_own(const struct subscription_view *view);
 
+/* An active one on our URL with the pairs that are wanted, besides the account's: as long as it
+ * stands, Close refuses them to another. NULL: none that Close lists. */
+const struct close_subscription *subscription_view_duplicate(const struct subscription_view *view);
+
 /* Whether the sync may touch it. */
 bool subscription_view_concerns(const struct subscription_view *view,
                                 const struct close_subscription *subscription);

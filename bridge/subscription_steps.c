@@ -2,6 +2,7 @@
 
 #include "bridge/account_settings.h"
 #include "bridge/base/alloc.h"
+#include "bridge/base/buf.h"
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 #include "bridge/close_webhooks.h"
@@ -32,15 +33,20 @@ static int64_t now_ms(const struct sync_run *run)
 static void note_gap(struct sync_run *run, const char *why, int64_t since_ms)
 {
     struct sync_report *report = run->report;
+    struct buf since = {0};
+    struct buf until = {0};
 
     if (!report->gap_since_ms || since_ms < report->gap_since_ms)
         report->gap_since_ms = since_ms;
     report->gap_until_ms = now_ms(run);
+    buf_append_utc(&since, report->gap_since_ms);
+    buf_append_utc(&until, report->gap_until_ms);
     log_warn("subscription.gap", log_str("account", run->account->name), log_str("because", why),
-             log_i64("since", report->gap_since_ms / 1000),
-             log_i64("until", report->gap_until_ms / 1000),
-             log_str("action", "events of this time (seconds since 1970) may be missing; catch-up "
-                               "fetches them from Close's Event Log, unless it is off"));
+             log_text("since", buf_text(&since)), log_text("until", buf_text(&until)),
+             log_str("action", "events of this time may be missing; catch-up fetches them from "
+                               "Close's Event Log, unless it is off"));
+    buf_release(&since);
+    buf_release(&until);
 }
 
 /* ---- outcomes ---- */
@@ -199,15 +205,26 @@ static bool says_duplicate(const struct error *err)
     return strcasestr(err->message, "duplicate active subscription") != NULL;
 }
 
-/* Close has one like it that was not in the list: perhaps it is now. */
+/* Close has one like it: perhaps the list shows it by now, and what it needs can be done first. */
 static int meet_duplicate(struct sync_run *run, struct error *err)
 {
-    if (run->has_listed_again)
-        return error_context(err, "another active subscription has this URL and these pairs, and "
-                                  "the key may not see it: use the key of an administrator, or "
-                                  "delete it in Close");
-    run->has_listed_again = true;
-    return sync_list(run, err);
+    const struct close_subscription *duplicate;
+
+    if (!run->has_listed_again) {
+        run->has_listed_again = true;
+        run->was_duplicate = true;
+        return sync_list(run, err);
+    }
+    duplicate = subscription_view_duplicate(&run->view);
+    if (duplicate)
+        return error_context(err,
+                             "%.60s has this URL and these pairs already; with signature_keys it "
+                             "is not this bridge's to delete: delete one of the two in Close, or "
+                             "change the topic map",
+                             duplicate->id);
+    return error_context(err, "another active subscription has this URL and these pairs, and the "
+                              "key may not see it: use the key of an administrator, or delete it "
+                              "in Close");
 }
 
 static int write_or_search(struct sync_run *run, const struct step *step, struct error *err)

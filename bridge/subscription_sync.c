@@ -105,12 +105,14 @@ static void find_disturbance(const struct sync_memory *memory, const struct subs
 static void note_disturbance(struct sync_run *run)
 {
     struct sync_memory *memory = run->memory;
+    char found[sizeof(memory->disturbance)];
 
-    find_disturbance(memory, &run->view, run->disturbance, sizeof(run->disturbance));
-    if (!run->disturbance[0])
+    find_disturbance(memory, &run->view, found, sizeof(found));
+    if (!found[0])
         return;
+    memcpy(memory->disturbance, found, sizeof(found));
     log_warn("subscription.disturbed", log_str("account", run->account->name),
-             log_str("what", run->disturbance),
+             log_str("what", found),
              log_str("action", "find out who works on the subscription of this bridge: a second "
                                "bridge needs a webhook_url of its own"));
     memmove(&memory->disturbed_ms[0], &memory->disturbed_ms[1],
@@ -251,7 +253,7 @@ static int refuse_to_fight(const struct sync_run *run, struct error *err)
                      "somebody else keeps changing the subscription for %.100s (%s), perhaps "
                      "another bridge: it is left alone until close-bridge sync; every bridge needs "
                      "a webhook_url of its own",
-                     run->view.webhook_url, run->disturbance[0] ? run->disturbance : "again");
+                     run->view.webhook_url, memory->disturbance);
 }
 
 /* What a dry run does is to ask, and else to assume. */
@@ -276,10 +278,11 @@ static int take_steps(struct sync_run *run, struct error *err)
             return 0;
         if (step.kind == STEP_UPDATE && before == STEP_UPDATE)
             break;
-        before = step.kind;
         sync_report_step(run, &step);
         if (take_or_assume(run, &step, err) < 0)
             return -1;
+        before = run->was_duplicate ? STEP_NONE : step.kind;
+        run->was_duplicate = false;
     }
     return error_set(err, ERROR_INPUT,
                      "Close does not keep what is written to it: compare GET "

@@ -49,6 +49,7 @@ struct sync_memory {
     int64_t refused_ms;              /* when it said so, monotonic */
     /* When somebody else had changed what is ours, monotonic, the oldest first; 0: never. */
     int64_t disturbed_ms[DISTURBANCES_KEPT];
+    char disturbance[160]; /* the last one, as words */
 };
 
 void sync_memory_release(struct sync_memory *memory);

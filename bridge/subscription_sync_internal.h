@@ -24,9 +24,8 @@ struct sync_run {
     bool has_searched;      /* for the pairs that it refuses */
     int64_t seen_before_ms; /* when it was last asked before this sync; 0: never */
     bool had_subscription;  /* when it began, here or at Close */
-    bool has_listed_again;  /* after Close saw a duplicate that was not in the list */
-    /* What somebody else could have caused, as words; "" none. */
-    char disturbance[160];
+    bool has_listed_again;  /* after Close saw a duplicate */
+    bool was_duplicate;     /* the last step was refused for that, and is to be tried once more */
 };
 
 /* Reads what is stored of the account. Ends with sync_end(). */

@@ -95,7 +95,6 @@ static int open_parts(struct subscriptions *subscriptions, struct error *err)
 
     if (wakeup_init(&subscriptions->wakeup, err) < 0)
         return -1;
-    mailbox_init(&subscriptions->requests, &subscriptions->wakeup);
     subscriptions->settings = settings_new(config, err);
     if (!subscriptions->settings)
         return -1;
@@ -120,6 +119,7 @@ struct subscriptions *subscriptions_open(const struct subscriptions_options *opt
     subscriptions->is_broker_mode = options->config->journal.acknowledge == ACKNOWLEDGE_BROKER;
     subscriptions->wakeup.fd = -1;
     pthread_mutex_init(&subscriptions->lock, NULL);
+    control_inbox_init(&subscriptions->inbox, &subscriptions->wakeup);
     if (open_parts(subscriptions, err) == 0)
         return subscriptions;
     subscriptions_free(subscriptions);
@@ -138,6 +138,7 @@ void subscriptions_free(struct subscriptions *subscriptions)
     close_api_free(subscriptions->api);
     wakeup_release(&subscriptions->wakeup);
     buf_release(&subscriptions->readiness);
+    control_inbox_release(&subscriptions->inbox);
     pthread_mutex_destroy(&subscriptions->lock);
     free(subscriptions);
 }
@@ -295,19 +296,6 @@ static void adopt_settings(struct subscriptions *subscriptions)
     schedule_all(subscriptions);
 }
 
-static void serve_requests(struct subscriptions *subscriptions)
-{
-    struct mailbox_node *node = mailbox_take(&subscriptions->requests);
-
-    while (node) {
-        struct subscriptions_request *request =
-            container_of(node, struct subscriptions_request, node);
-
-        node = node->next;
-        subscriptions_serve(subscriptions, request);
-    }
-}
-
 static void unsubscribe_at_stop(struct subscriptions *subscriptions)
 {
     const struct settings *settings = subscriptions->settings;
@@ -332,10 +320,8 @@ static void unsubscribe_at_stop(struct subscriptions *subscriptions)
 /* From now on requests are refused where they come in. */
 static void close_requests(struct subscriptions *subscriptions)
 {
-    pthread_mutex_lock(&subscriptions->lock);
-    subscriptions->is_closed = true;
-    pthread_mutex_unlock(&subscriptions->lock);
-    serve_requests(subscriptions);
+    control_inbox_close(&subscriptions->inbox);
+    subscriptions_serve(subscriptions);
 }
 
 static void *run(void *argument)
@@ -346,7 +332,7 @@ static void *run(void *argument)
     while (!atomic_load(&subscriptions->is_stopping)) {
         wakeup_clear(&subscriptions->wakeup);
         adopt_settings(subscriptions);
-        serve_requests(subscriptions);
+        subscriptions_serve(subscriptions);
         if (!run_due(subscriptions) && !atomic_load(&subscriptions->is_stopping))
             wakeup_wait(&subscriptions->wakeup, time_to_next(subscriptions));
     }

@@ -35,7 +35,7 @@ struct subscriptions_options {
                     struct error *err);
     void *use_keys_context;
     /* May be NULL. Looks at the topics that events go to: soon, or with `json` now, and appends
-     * what it found, a JSON value (false: nothing was found out in time). */
+     * what it found, a JSON value (false: nothing was found out, for Kafka does not answer). */
     bool (*look_at_topics)(void *context, struct buf *json);
     void *topics_context;
     /* May be NULL. Told of a time (since 1970) whose events Close may not have delivered. */

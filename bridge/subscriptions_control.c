@@ -6,6 +6,7 @@
 #include "bridge/close_api.h"
 #include "bridge/control.h"
 #include "bridge/control_query.h"
+#include "bridge/control_request.h"
 #include "bridge/key_store.h"
 #include "bridge/subscriptions_internal.h"
 
@@ -13,44 +14,6 @@
 enum { SHOW_CALL_MS = 10000 };
 
 /* ---- on the control listener's thread ---- */
-
-static void on_resumed(struct http_deferred *deferred)
-{
-    struct subscriptions_request *request = (struct subscriptions_request *)deferred;
-
-    if (deferred->request)
-        http_respond(
-            deferred->request,
-            &(struct http_response){.status = request->status, .body = buf_text(&request->answer)});
-    buf_release(&request->answer);
-}
-
-static void fail(struct subscriptions_request *request, int status, const char *code,
-                 const char *message)
-{
-    request->status = status;
-    buf_clear(&request->answer);
-    buf_printf(&request->answer, "{\"error\":\"%s\",\"message\":", code);
-    buf_append_json_string(&request->answer, text_of(message));
-    buf_append_char(&request->answer, '}');
-}
-
-/* Without the parameter `*out` is "", every account. An empty name is no account's. */
-static bool read_account(struct http_request *http, char *out, size_t capacity)
-{
-    struct text account;
-
-    out[0] = '\0';
-    if (!http_request_query(http, "account", &account))
-        return true;
-    if (account.size == 0 || account.size >= capacity || memchr(account.data, '\0', account.size)) {
-        http_respond_error(http, 404, "no_such_account", "There is no account of this name.");
-        return false;
-    }
-    memcpy(out, account.data, account.size);
-    out[account.size] = '\0';
-    return true;
-}
 
 /* Reads nothing of a request that it answers itself. */
 static bool read_parameters(struct http_request *http, enum request_kind kind, char *out_account,
@@ -62,7 +25,7 @@ static bool read_parameters(struct http_request *http, enum request_kind kind, c
     *out_is_dry_run = false;
     return control_query_only(http, kind == REQUEST_SYNC ? of_sync : of_others) &&
            control_query_bool(http, "dry_run", out_is_dry_run) &&
-           read_account(http, out_account, capacity);
+           control_query_account(http, out_account, capacity);
 }
 
 static void enqueue(struct subscriptions *subscriptions, struct http_request *http,
@@ -74,18 +37,11 @@ static void enqueue(struct subscriptions *subscriptions, struct http_request *ht
 
     if (!read_parameters(http, kind, account, sizeof(account), &is_dry_run))
         return;
-    request = (struct subscriptions_request *)http_defer(http, sizeof(*request), on_resumed);
+    request = control_request_new(http, sizeof(*request));
     request->kind = kind;
     request->is_dry_run = is_dry_run;
     memcpy(request->account, account, sizeof(account));
-    pthread_mutex_lock(&subscriptions->lock);
-    if (subscriptions->is_closed) {
-        fail(request, 503, "stopping", "The bridge stops.");
-        http_resume(&request->deferred);
-    } else {
-        mailbox_push(&subscriptions->requests, &request->node);
-    }
-    pthread_mutex_unlock(&subscriptions->lock);
+    control_inbox_push(&subscriptions->inbox, &request->base);
 }
 
 static void post_sync(void *context, struct http_request *request)
@@ -120,12 +76,6 @@ static bool is_asked_for(const struct subscriptions_request *request, const char
     return !request->account[0] || strcmp(request->account, account) == 0;
 }
 
-static void append_comma(struct buf *json)
-{
-    if (json->size > 0 && json->data[json->size - 1] != '[')
-        buf_append_char(json, ',');
-}
-
 static void sync_one(struct subscriptions *subscriptions, struct subscriptions_request *request,
                      struct account_settings *account)
 {
@@ -140,8 +90,8 @@ static void sync_one(struct subscriptions *subscriptions, struct subscriptions_r
                      request->is_dry_run ? SYNC_DRY_RUN : SYNC_EXPLICIT, &report);
     if (!request->is_dry_run)
         subscriptions_note(subscriptions, state, &report);
-    append_comma(&request->answer);
-    sync_report_append(&report, &request->answer);
+    buf_append_comma(&request->base.answer);
+    sync_report_append(&report, &request->base.answer);
     sync_report_release(&report);
 }
 
@@ -166,7 +116,7 @@ static void forget_orphan(struct subscriptions *subscriptions,
     struct sync_report report;
 
     sync_unsubscribe(&tools, request->account, NULL, NULL, REMOVAL_LASTS, &report);
-    sync_report_append(&report, &request->answer);
+    sync_report_append(&report, &request->base.answer);
     sync_report_release(&report);
 }
 
@@ -184,8 +134,8 @@ static void show_one(struct subscriptions *subscriptions, struct subscriptions_r
         close_api_limit_calls(subscriptions->api, 0);
         subscription_show_state(subscriptions, state);
     }
-    append_comma(&request->answer);
-    subscription_append_status(subscriptions, name, &err, &request->answer);
+    buf_append_comma(&request->base.answer);
+    subscription_append_status(subscriptions, name, &err, &request->base.answer);
 }
 
 static void show_all(struct subscriptions *subscriptions, struct subscriptions_request *request)
@@ -217,11 +167,13 @@ static void append_topics(const struct subscriptions *subscriptions, struct buf 
 {
     struct buf topics = {0};
 
-    if (subscriptions->options.look_at_topics &&
-        subscriptions->options.look_at_topics(subscriptions->options.topics_context, &topics)) {
-        buf_append_string(json, ",\"topics\":");
+    if (!subscriptions->options.look_at_topics)
+        return;
+    buf_append_string(json, ",\"topics\":");
+    if (subscriptions->options.look_at_topics(subscriptions->options.topics_context, &topics))
         buf_append_text(json, buf_text(&topics));
-    }
+    else
+        buf_append_string(json, "null");
     buf_release(&topics);
 }
 
@@ -230,22 +182,22 @@ static void run_request(struct subscriptions *subscriptions, struct subscription
     bool is_orphan =
         request->account[0] && !settings_find(subscriptions->settings, request->account);
 
-    buf_append_string(&request->answer, "{\"accounts\":[");
+    buf_append_string(&request->base.answer, "{\"accounts\":[");
     if (request->kind == REQUEST_SHOW)
         show_all(subscriptions, request);
     else if (is_orphan)
         forget_orphan(subscriptions, request);
     else
         sync_all(subscriptions, request);
-    buf_append_char(&request->answer, ']');
+    buf_append_char(&request->base.answer, ']');
     if (request->kind == REQUEST_SHOW)
-        append_clock(subscriptions, &request->answer);
+        append_clock(subscriptions, &request->base.answer);
     if (request->is_dry_run)
-        buf_append_string(&request->answer, ",\"dry_run\":true");
+        buf_append_string(&request->base.answer, ",\"dry_run\":true");
     else if (request->kind == REQUEST_SYNC)
-        append_topics(subscriptions, &request->answer);
-    buf_append_char(&request->answer, '}');
-    request->status = 200;
+        append_topics(subscriptions, &request->base.answer);
+    buf_append_char(&request->base.answer, '}');
+    request->base.status = 200;
     subscriptions_show_readiness(subscriptions);
 }
 
@@ -258,18 +210,25 @@ static bool knows_account(const struct subscriptions *subscriptions,
             key_store_find(subscriptions->store, request->account));
 }
 
-void subscriptions_serve(struct subscriptions *subscriptions, struct subscriptions_request *request)
+static void serve(void *context, struct control_request *base)
 {
+    struct subscriptions *subscriptions = context;
+    struct subscriptions_request *request = (struct subscriptions_request *)base;
+
     if (atomic_load(&subscriptions->is_stopping))
-        fail(request, 503, "stopping", "The bridge stops.");
+        control_request_fail(base, 503, "stopping", "The bridge stops.");
     else if (!knows_account(subscriptions, request))
-        fail(request, 404, "no_such_account", "There is no account of this name.");
+        control_request_fail(base, 404, "no_such_account", "There is no account of this name.");
     else if (subscriptions->is_broker_mode && request->kind != REQUEST_SHOW && !request->is_dry_run)
-        fail(request, 409, "broker_mode",
-             "Replicas keep no keys of their own: run close-bridge sync --keys-out FILE.");
+        control_request_fail(
+            base, 409, "broker_mode",
+            "Replicas keep no keys of their own: run close-bridge sync --keys-out FILE.");
     else
         run_request(subscriptions, request);
-    if (request->answer.failed)
-        fail(request, 503, "out_of_memory", "There is no memory for the answer.");
-    http_resume(&request->deferred);
+    control_request_finish(base);
+}
+
+void subscriptions_serve(struct subscriptions *subscriptions)
+{
+    control_inbox_serve(&subscriptions->inbox, serve, subscriptions);
 }

@@ -10,7 +10,7 @@
 
 #include "bridge/base/buf.h"
 #include "bridge/base/mailbox.h"
-#include "bridge/http_server.h"
+#include "bridge/control_request.h"
 #include "bridge/subscription_sync.h"
 #include "bridge/subscriptions.h"
 
@@ -35,13 +35,10 @@ enum request_kind { REQUEST_SYNC, REQUEST_SHOW, REQUEST_UNSUBSCRIBE };
 
 /* A request to the control listener, until it is answered. */
 struct subscriptions_request {
-    struct http_deferred deferred; /* first */
-    struct mailbox_node node;
+    struct control_request base; /* first */
     enum request_kind kind;
     bool is_dry_run;
     char account[65]; /* "" for all */
-    int status;
-    struct buf answer;
 };
 
 struct subscriptions {
@@ -52,7 +49,7 @@ struct subscriptions {
     bool has_thread;
     atomic_bool is_stopping;
     struct wakeup wakeup;
-    struct mailbox requests;
+    struct control_inbox inbox;
 
     /* The thread's. */
     struct key_store *store; /* NULL: there is nothing to keep yet */
@@ -60,15 +57,13 @@ struct subscriptions {
     struct account_state *states;
 
     pthread_mutex_t lock;
-    bool is_closed;                 /* lock: lock; nobody takes requests any more */
     struct settings *next_settings; /* lock: lock; to be taken over by the thread */
     struct key_store *next_store;   /* lock: lock; with them, when it had to be opened */
     struct buf readiness;           /* lock: lock; the inside of a JSON object */
 };
 
-/* Answers a request: runs it on the subscriptions' thread. */
-void subscriptions_serve(struct subscriptions *subscriptions,
-                         struct subscriptions_request *request);
+/* Serves the requests that wait, on the subscriptions' thread. */
+void subscriptions_serve(struct subscriptions *subscriptions);
 
 struct sync_tools subscriptions_tools(const struct subscriptions *subscriptions);
 

@@ -104,21 +104,29 @@ static bool is_left_nothing(const struct config *config, const struct config_ent
     return false;
 }
 
+/* True when some events of the pair go to an entry that is no fallback. */
+static bool has_others(const struct config *config, const struct topic_report_row *row)
+{
+    for (size_t i = 0; i < config->entry_count; i++) {
+        if (!config->entries[i].fallback && takes(&config->entries[i], row))
+            return true;
+    }
+    return false;
+}
+
 static void add_destinations(struct topic_report_row *row, const struct config *config)
 {
     struct event *event = sample_event(row);
-    bool has_others = false;
+    bool is_conditional;
 
-    for (size_t i = 0; i < config->entry_count; i++)
-        has_others |= !config->entries[i].fallback && takes(&config->entries[i], row);
     for (size_t i = 0; i < config->entry_count; i++) {
         const struct config_entry *entry = &config->entries[i];
 
         if (!takes(entry, row) || (entry->fallback && is_left_nothing(config, entry, row)))
             continue;
+        is_conditional = entry->filter || (entry->fallback && has_others(config, row));
         for (int p = 0; p < PUBLISHER_COUNT; p++)
-            add_destination(row, entry, (enum publisher_index)p,
-                            entry->filter || (entry->fallback && has_others), event);
+            add_destination(row, entry, (enum publisher_index)p, is_conditional, event);
     }
     event_unref(event);
 }

@@ -26,7 +26,8 @@ static const char size_setting[] = "max.message.bytes";
 struct look {
     const struct kafka_topic_options *topics;
     struct kafka_topic_report *reports;
-    size_t count;
+    struct kafka_topic_keeping *keeping;
+    size_t count; /* of whichever of the two is looked at */
     int64_t deadline_ms;
     const atomic_bool *is_cancelled;
     rd_kafka_t *client;
@@ -271,42 +272,34 @@ static int create_missing(struct look *look, struct error *err)
     return rc;
 }
 
-/* ---- what they take ---- */
+/* ---- what they are set to ---- */
 
-static int64_t size_in(const rd_kafka_ConfigResource_t *resource)
+/* NULL: not said, or not for us to see. */
+static const char *setting_in(const rd_kafka_ConfigResource_t *resource, const char *name)
 {
     size_t count;
     const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resource, &count);
 
     for (size_t i = 0; i < count; i++) {
-        const char *value = rd_kafka_ConfigEntry_value(entries[i]);
-
-        if (value && strcmp(rd_kafka_ConfigEntry_name(entries[i]), size_setting) == 0)
-            return strtoll(value, NULL, 10);
+        if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), name) == 0)
+            return rd_kafka_ConfigEntry_value(entries[i]);
     }
-    return 0; /* not said, or not for us to see */
+    return NULL;
 }
 
-static void judge_sizes(struct look *look, rd_kafka_event_t *event)
+static void take_described(struct look *look, rd_kafka_event_t *event,
+                           void (*take)(struct look *, const rd_kafka_ConfigResource_t *))
 {
     size_t count;
     const rd_kafka_ConfigResource_t **resources = rd_kafka_DescribeConfigs_result_resources(
         rd_kafka_event_DescribeConfigs_result(event), &count);
 
-    for (size_t i = 0; i < count; i++) {
-        struct kafka_topic_report *report =
-            find_report(look, rd_kafka_ConfigResource_name(resources[i]));
-        int64_t bytes = size_in(resources[i]);
-
-        if (report && bytes > 0 && bytes < look->record_bytes)
-            set_state(report, KAFKA_TOPIC_TOO_SMALL,
-                      "it takes records of at most %" PRId64 " bytes, an event can make one of "
-                      "%" PRId64 ": raise its %s, or lower listen.max_body",
-                      bytes, look->record_bytes, size_setting);
-    }
+    for (size_t i = 0; i < count; i++)
+        take(look, resources[i]);
 }
 
 static int describe(struct look *look, rd_kafka_ConfigResource_t **resources, size_t count,
+                    void (*take)(struct look *, const rd_kafka_ConfigResource_t *),
                     struct error *err)
 {
     rd_kafka_AdminOptions_t *options = new_admin_options(look, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
@@ -317,9 +310,24 @@ static int describe(struct look *look, rd_kafka_ConfigResource_t **resources, si
     event = wait_for_result(look, err);
     if (!event)
         return -1;
-    judge_sizes(look, event);
+    take_described(look, event, take);
     rd_kafka_event_destroy(event);
     return 0;
+}
+
+/* ---- what they take ---- */
+
+static void judge_size(struct look *look, const rd_kafka_ConfigResource_t *resource)
+{
+    struct kafka_topic_report *report = find_report(look, rd_kafka_ConfigResource_name(resource));
+    const char *value = setting_in(resource, size_setting);
+    int64_t bytes = value ? strtoll(value, NULL, 10) : 0;
+
+    if (report && bytes > 0 && bytes < look->record_bytes)
+        set_state(report, KAFKA_TOPIC_TOO_SMALL,
+                  "it takes records of at most %" PRId64 " bytes, an event can make one of "
+                  "%" PRId64 ": raise its %s, or lower listen.max_body",
+                  bytes, look->record_bytes, size_setting);
 }
 
 static int check_sizes(struct look *look, struct error *err)
@@ -337,7 +345,7 @@ static int check_sizes(struct look *look, struct error *err)
                     rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, look->reports[at].name);
         }
         if (count > 0)
-            rc = describe(look, resources, count, err);
+            rc = describe(look, resources, count, judge_size, err);
         rd_kafka_ConfigResource_destroy_array(resources, count);
     }
     return rc;
@@ -362,6 +370,88 @@ int kafka_admin_look(const struct kafka_options *options, const struct kafka_top
         rc = create_missing(&look, err);
     if (rc == 0)
         rc = check_sizes(&look, err);
+    close_client(&look);
+    return rc;
+}
+
+/* ---- how long they keep it ---- */
+
+static struct kafka_topic_keeping *find_keeping(const struct look *look, const char *name)
+{
+    for (size_t i = 0; i < look->count; i++) {
+        if (strcmp(look->keeping[i].name, name) == 0)
+            return &look->keeping[i];
+    }
+    return NULL;
+}
+
+static bool is_set_to(const rd_kafka_ConfigResource_t *resource, const char *name,
+                      const char *wanted)
+{
+    const char *value = setting_in(resource, name);
+
+    return value && strcmp(value, wanted) == 0;
+}
+
+static void take_keeping(struct look *look, const rd_kafka_ConfigResource_t *resource)
+{
+    struct kafka_topic_keeping *topic = find_keeping(look, rd_kafka_ConfigResource_name(resource));
+    const char *value = setting_in(resource, "retention.ms");
+    const char *reason = rd_kafka_ConfigResource_error_string(resource);
+
+    if (!topic)
+        return;
+    if (rd_kafka_ConfigResource_error(resource) == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
+        topic->keeping = KAFKA_KEEPS_NOTHING;
+        return;
+    }
+    if (rd_kafka_ConfigResource_error(resource) != RD_KAFKA_RESP_ERR_NO_ERROR || !value) {
+        snprintf(topic->detail, sizeof(topic->detail), "%s",
+                 reason && *reason ? reason : "the broker does not say");
+        return;
+    }
+    topic->retention_ms = strtoll(value, NULL, 10);
+    topic->keeping = topic->retention_ms < 0 || is_set_to(resource, "cleanup.policy", "compact")
+                         ? KAFKA_KEEPS_FOREVER
+                         : KAFKA_KEEPS_FOR;
+    topic->is_stamped_by_broker = is_set_to(resource, "message.timestamp.type", "LogAppendTime");
+}
+
+static int ask_keeping(struct look *look, struct error *err)
+{
+    int rc = 0;
+
+    for (size_t at = 0; at < look->count && rc == 0; at += BATCH) {
+        rd_kafka_ConfigResource_t *resources[BATCH];
+        size_t count = 0;
+
+        for (; count < BATCH && at + count < look->count; count++)
+            resources[count] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC,
+                                                           look->keeping[at + count].name);
+        rc = describe(look, resources, count, take_keeping, err);
+        rd_kafka_ConfigResource_destroy_array(resources, count);
+    }
+    return rc;
+}
+
+int kafka_admin_keeping(const struct kafka_options *options, struct kafka_topic_keeping *topics,
+                        size_t count, int64_t timeout_ms, const atomic_bool *is_cancelled,
+                        struct error *err)
+{
+    struct look look = {
+        .keeping = topics,
+        .count = count,
+        .deadline_ms = clock_monotonic_ms(&clock_system) + timeout_ms,
+        .is_cancelled = is_cancelled,
+    };
+    int rc;
+
+    for (size_t i = 0; i < count; i++)
+        topics[i] =
+            (struct kafka_topic_keeping){.name = topics[i].name, .keeping = KAFKA_KEEPING_UNKNOWN};
+    rc = open_client(&look, options, err);
+    if (rc == 0)
+        rc = ask_keeping(&look, err);
     close_client(&look);
     return rc;
 }

@@ -1,7 +1,7 @@
 /*
- * Looks after Kafka topics: which of them are there, which take our largest records. Creates those
- * that are missing, when it is to. Through librdkafka's admin API, with a client of its own, so
- * that no producer waits for it.
+ * Looks after Kafka topics: which of them are there, which take our largest records, how long they
+ * keep them. Creates those that are missing, when it is to. Through librdkafka's admin API, with a
+ * client of its own, so that no producer waits for it.
  *
  * It asks about topics in a way that does not make an auto-creating broker create them (TRAPS K8).
  *
@@ -52,5 +52,26 @@ const char *kafka_topic_state_name(enum kafka_topic_state state);
 int kafka_admin_look(const struct kafka_options *options, const struct kafka_topic_options *topics,
                      struct kafka_topic_report *reports, size_t count, int64_t timeout_ms,
                      const atomic_bool *is_cancelled, struct error *err);
+
+enum kafka_keeping {
+    KAFKA_KEEPS_FOR,      /* `retention_ms` */
+    KAFKA_KEEPS_FOREVER,  /* as far as time goes: no limit, or only compaction */
+    KAFKA_KEEPS_NOTHING,  /* it is not there */
+    KAFKA_KEEPING_UNKNOWN /* mostly not for us to see: `detail` says why */
+};
+
+/* How long a topic keeps its records (retention.ms, cleanup.policy). */
+struct kafka_topic_keeping {
+    const char *name; /* borrowed from whoever asks */
+    enum kafka_keeping keeping;
+    int64_t retention_ms;
+    bool is_stamped_by_broker; /* counted from when it was written, whatever date a record has */
+    char detail[160];
+};
+
+/* Fills all but `name` of every one. Time and result as of kafka_admin_look(). */
+int kafka_admin_keeping(const struct kafka_options *options, struct kafka_topic_keeping *topics,
+                        size_t count, int64_t timeout_ms, const atomic_bool *is_cancelled,
+                        struct error *err);
 
 #endif

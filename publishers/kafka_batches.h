@@ -9,7 +9,9 @@
  * That makes batches grow with the load, and the broker's work per record shrink.
  *
  * When the brokers are slow the next batch begins all the same, so that one partition without a
- * leader does not hold up the others. Threads: the dispatcher.
+ * leader does not hold up the others: soon the first time and later from then on, because
+ * with a broker that always takes so long it would cost that core after all. Threads: the
+ * dispatcher.
  */
 #ifndef PUBLISHERS_KAFKA_BATCHES_H
 #define PUBLISHERS_KAFKA_BATCHES_H
@@ -22,7 +24,8 @@ struct rd_kafka_conf_s;
 
 struct kafka_batches {
     int64_t linger_us;
-    int64_t began_us; /* the newest batch; monotonic */
+    int64_t began_us;    /* the newest batch; monotonic */
+    int64_t patience_us; /* how long the reports on a batch may take */
 };
 
 /* Takes linger.ms from what a producer is going to be made of. */
@@ -33,5 +36,8 @@ bool kafka_batches_are_open(const struct kafka_batches *batches, size_t in_fligh
 
 /* One is submitted. */
 void kafka_batches_add(struct kafka_batches *batches, size_t in_flight, int64_t now_us);
+
+/* All that was submitted has been reported on. */
+void kafka_batches_end(struct kafka_batches *batches, int64_t now_us);
 
 #endif

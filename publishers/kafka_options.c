@@ -19,8 +19,7 @@ struct pair {
 static const struct pair our_defaults[] = {
     {"client.id", "close-bridge"},
     {"compression.codec", "lz4"},
-    {"linger.ms", "2"},                /* a burst still shares batches, a lone event hardly waits */
-    {"partitioner", "murmur2_random"}, /* as Java clients */
+    {"partitioner", "murmur2_random"},          /* as Java clients */
     {"queue.buffering.max.kbytes", "262144"},   /* the dispatcher's window is 64 MiB ... */
     {"queue.buffering.max.messages", "100000"}, /* ... and 4,000 events (TRAPS K3) */
     {"reconnect.backoff.max.ms", "2000"},
@@ -34,6 +33,9 @@ static const struct pair our_defaults[] = {
     {"topic.metadata.propagation.max.ms", "10000"},
     {"topic.metadata.refresh.interval.ms", "10000"},
 };
+
+/* Where the sender waits for the acknowledgement. Elsewhere it is librdkafka's own, which is 5. */
+static const struct pair broker_mode_default = {"linger.ms", "2"};
 
 /* Set after the user's. */
 static const struct pair always[] = {
@@ -126,6 +128,7 @@ struct rd_kafka_conf_s *kafka_options_conf(const struct kafka_options *options, 
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
     if (set_pairs(conf, our_defaults, sizeof(our_defaults) / sizeof(our_defaults[0]), err) < 0 ||
+        (options->message_timeout_ms > 0 && set_pairs(conf, &broker_mode_default, 1, err) < 0) ||
         (options->max_message_bytes > 0 &&
          set_number(conf, "message.max.bytes", (int64_t)options->max_message_bytes, err) < 0) ||
         set_users(conf, options, err) < 0 ||

@@ -406,6 +406,8 @@ static void take_reports(struct kafka *kafka, rd_kafka_event_t *event)
             too_large_bytes += (int64_t)(message->len + message->key_len);
         report(kafka, message, was_batch_too_large);
     }
+    if (kafka->flights.count == 0)
+        kafka_batches_end(&kafka->batches, clock_monotonic_us(kafka->clock));
     if (too_large_bytes > 0)
         shrink_batches(kafka, too_large_bytes);
 }

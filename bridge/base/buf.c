@@ -68,6 +68,12 @@ void buf_append_char(struct buf *buf, char c)
     buf_append(buf, &c, 1);
 }
 
+void buf_append_comma(struct buf *buf)
+{
+    if (buf->size > 0 && buf->data[buf->size - 1] != '[' && buf->data[buf->size - 1] != '{')
+        buf_append_char(buf, ',');
+}
+
 void buf_printf(struct buf *buf, const char *fmt, ...)
 {
     va_list args;

@@ -32,6 +32,9 @@ void buf_append(struct buf *buf, const void *data, size_t size);
 void buf_append_text(struct buf *buf, struct text text);
 void buf_append_string(struct buf *buf, const char *string);
 void buf_append_char(struct buf *buf, char c);
+
+/* A comma, unless a JSON list or object has just begun. */
+void buf_append_comma(struct buf *buf);
 void buf_printf(struct buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Appends `text` as a JSON string with its quotes; control bytes are escaped, other bytes pass. */

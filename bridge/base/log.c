@@ -45,8 +45,30 @@ static bool is_bare(struct text value)
     return true;
 }
 
+/* What is not UTF-8, and the control characters above ASCII, which terminals obey too, become
+ * question marks, with what they touch. `size` is at most MAX_VALUE. */
+static void make_harmless(struct text value, char *out)
+{
+    size_t i = 0;
+
+    while (i < value.size) {
+        size_t run = 0;
+
+        while (i + run < value.size && (unsigned char)value.data[i + run] >= 0x80)
+            run++;
+        if (run == 0)
+            out[i] = value.data[i];
+        else if (text_is_clean((struct text){value.data + i, run}))
+            memcpy(out + i, value.data + i, run);
+        else
+            memset(out + i, '?', run);
+        i += run ? run : 1;
+    }
+}
+
 static void append_value(struct buf *line, const struct log_field *field)
 {
+    char harmless[MAX_VALUE];
     struct text value = field->string;
 
     if (!value.data) {
@@ -55,6 +77,8 @@ static void append_value(struct buf *line, const struct log_field *field)
     }
     if (value.size > MAX_VALUE)
         value.size = MAX_VALUE;
+    make_harmless(value, harmless);
+    value.data = harmless;
     if (line_format == LOG_LOGFMT && is_bare(value))
         buf_append_text(line, value);
     else

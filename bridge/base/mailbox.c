@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bridge/base/error.h"
@@ -49,6 +50,15 @@ void wakeup_wait(struct wakeup *wakeup, int timeout_ms)
     struct pollfd poller = {.fd = wakeup->fd, .events = POLLIN};
 
     if (poll(&poller, 1, timeout_ms) > 0)
+        wakeup_clear(wakeup);
+}
+
+void wakeup_wait_us(struct wakeup *wakeup, int64_t timeout_us)
+{
+    struct pollfd poller = {.fd = wakeup->fd, .events = POLLIN};
+    struct timespec timeout = {timeout_us / 1000000, (long)(timeout_us % 1000000) * 1000};
+
+    if (ppoll(&poller, 1, &timeout, NULL) > 0)
         wakeup_clear(wakeup);
 }
 

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct error;
 
@@ -35,6 +36,7 @@ void wakeup_clear(struct wakeup *wakeup);
 
 /* Waits until it is signalled, at most `timeout_ms` (-1: for ever), and clears it. */
 void wakeup_wait(struct wakeup *wakeup, int timeout_ms);
+void wakeup_wait_us(struct wakeup *wakeup, int64_t timeout_us); /* 0 or more */
 
 struct mailbox {
     _Atomic(struct mailbox_node *) newest;

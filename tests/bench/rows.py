@@ -7,11 +7,15 @@ import time
 
 from tests.bench import machine
 from tests.bench.bench import BUILD, TOPIC, port_of, published
+from tests.e2e.bridge import KEY
 from tests.peers.close_events import catalog
+from tests.peers.close_server import CloseServer
 from tests.peers.process import wait_until
 
 DRAIN_WITHIN = 120  # seconds
 MIB = 1024 * 1024
+LIVE_RATE = 100  # beside a catch-up
+CLOSE_RATE = (20, 1)  # requests, seconds: what Close's documents name
 
 
 @dataclasses.dataclass
@@ -217,6 +221,77 @@ def latency(run):
     run.bench.end(bridge)
 
 
+class Replaying(threading.Thread):
+    """One replay after the other of what the Event Log brought."""
+
+    def __init__(self, bridge):
+        super().__init__(daemon=True)
+        self.bridge = bridge
+        self.is_over = threading.Event()
+        self.count = 0
+
+    def run(self):
+        while not self.is_over.wait(0.02):
+            self.count += self.bridge.control("/control/replay?since=1h&object_type=lead", "POST").status == 202
+
+    def stop(self):
+        self.is_over.set()
+        self.join()
+
+
+def _fill_log(close, count):
+    """Events of the last hours that no webhook brought."""
+    leads = [close.maker.id("lead") for _ in range(64)]
+    for number in range(count):
+        date = close.ago(7200 - 3600 * number / count)
+        close.log.record(close.maker.event("lead", "updated", lead_id=leads[number % len(leads)], date_created=date, date_updated=date))
+
+
+def _compare(run, what, consumed, result, cost, usual):
+    row = run.add(Row(f"webhook to consumer at {LIVE_RATE} events/s{what}", rate=result["rate"],
+                      latency_us=consumed["latency_us"], others=cost.others))
+    if usual:
+        ratio = row.latency_us["p99"] / usual.latency_us["p99"]
+        row.target(f"p99 at most 2 x without: {ratio:.2f}", ratio <= 2)
+    return row
+
+
+def beside(run):
+    """What live events wait while a catch-up or a replay runs beside them."""
+    bench = run.bench
+    seconds = bench.seconds * 2
+    close = CloseServer(rate_limit=CLOSE_RATE)
+    try:
+        _fill_log(close, int(CLOSE_RATE[0] * 50 * (seconds + 5)))
+        account = {"name": "main", "api_key": close.api_key, "api_url": close.url, "signature_keys": [KEY], "sync": "manual",
+                   "catch_up": {"interval": 0}}
+        bridge = bench.bridge(kafka=True, accounts=[account], topic_map=[
+            {"object_type": "lead", "kafka": {"topic": "bench-beside"}}, {"object_type": "*", "kafka": {"topic": TOPIC}}])
+        bench.load(port_of(bridge), seconds=bench.warm_up)
+        wait_settled(bridge, ["kafka"])
+        bench.say("latency without")
+        result, consumed, cost = _consume(run, bridge, LIVE_RATE, seconds)
+        usual = _compare(run, ", nothing beside", consumed, result, cost, None)
+        assert bridge.control("/control/catch-up?since=3h&until=30m", "POST").status == 202
+        bench.say("latency beside a catch-up")
+        result, consumed, cost = _consume(run, bridge, LIVE_RATE, seconds)
+        [account] = bridge.control("/control/catch-up").json["accounts"]
+        assert account["tasks"], "the catch-up was over too soon"
+        _compare(run, ", beside a catch-up", consumed, result, cost, usual).note = (
+            f"{account['tasks'][0]['accepted']:,} events of the Event Log meanwhile, at the {CLOSE_RATE[0]} requests/s that Close allows")
+        wait_until(lambda: not bridge.control("/control/catch-up").json["accounts"][0]["tasks"], 60, "the catch-up ends")
+        bench.say("latency beside replays")
+        replaying = Replaying(bridge)
+        replaying.start()
+        result, consumed, cost = _consume(run, bridge, LIVE_RATE, seconds)
+        replaying.stop()
+        _compare(run, ", beside replays", consumed, result, cost, usual).note = (
+            f"{bridge.metrics().value('events_replayed_total', result='delivered'):,.0f} records in {replaying.count} replays")
+        bench.end(bridge)
+    finally:
+        close.stop()
+
+
 def _spool(run, bridge):
     name = f"journal, Kafka down: {run.spooled:,} events spooled"
     row = Row(name, floor=run.floor())
@@ -321,5 +396,5 @@ def soak(run):
 
 
 GROUPS = {group.__name__: group
-          for group in (floor, kafka, mqtt, both, broker, connections, sizes, entries, latency, backlog, soak)}
+          for group in (floor, kafka, mqtt, both, broker, connections, sizes, entries, latency, beside, backlog, soak)}
 BY_NAME_ONLY = {"soak"}

@@ -117,6 +117,10 @@ class Bridge:
         if sections or not self.config_path.exists():
             self.configure(**sections)
         self.launch()
+        return self.attach()
+
+    def attach(self):
+        """Waits until a process that was launched listens."""
         self.control_address = self._wait_for_listener("control")
         self.address = self._wait_for_listener("webhook")
         self.close = Close(f"http://{self.address}/webhooks/main", KEY)

@@ -1,3 +1,4 @@
+import hashlib
 import pathlib
 import re
 import threading
@@ -40,8 +41,9 @@ def kafka(kafka_session):
 
 @pytest.fixture
 def topic(request):
-    """A name of this test, for its topics on the broker that all tests share."""
-    return "t-" + re.sub(r"[^A-Za-z0-9-]+", "-", request.node.name)[:80]
+    """A name of this test alone, for its topics on the broker that all tests share: files may have tests of one name."""
+    which = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:8]
+    return "t-" + re.sub(r"[^A-Za-z0-9-]+", "-", request.node.name)[:72] + "-" + which
 
 
 @pytest.fixture

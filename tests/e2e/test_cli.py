@@ -32,6 +32,39 @@ def test_what_is_not_understood_is_a_usage_error(bridge, arguments):
     assert done.stderr and not done.stdout
 
 
+@pytest.mark.parametrize("arguments, said", [
+    ("chekc", "there is no command chekc (did you mean check?)"),
+    ("events --limt 3", "no option --limt (did you mean --limit?)"),
+    ("events -x", "no option -x"),
+    ("events --limit", "--limit needs a value"),
+    ("events -c", "-c needs a value"),
+    ("events --json=yes", "--json takes no value"),
+    ("events --limit 0", "--limit is a whole number from 1 to 200, not 0"),
+    ("events --since soon", "--since soon is not a point in time"),
+    ("events lead", "it takes no argument such as lead"),
+    ("dead-letters list --after -1", "--after is a whole number from 0 to"),
+    ("dead-letters retry --all 7", "say the numbers, or --all"),
+    ("catalog --category leads", "there is no category leads (did you mean lead?)"),
+    ("journal stats --path .", "--path goes with verify and salvage"),
+    ("keys export", "say export --account NAME"),
+    ("replay --follow --stop", "--follow and --stop stand alone"),
+    ("serve --log-level loud", "--log-level is debug, info, warn or error"),
+    ("sync --keys-out keys --dry-run", "a dry run has no keys for --keys-out"),
+])
+def test_a_usage_error_says_what_is_wrong_and_where_help_is(bridge, arguments, said):
+    done = bridge.run(*arguments.split())
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert said in done.stderr and "--help" in done.stderr
+
+
+def test_options_stand_before_and_behind_arguments(bridge, settings):
+    bridge.configure(**settings)
+    for arguments in (("-c", bridge.config_path, "stats"), ("stats", f"-c{bridge.config_path}"),
+                      ("stats", f"--config={bridge.config_path}")):
+        done = bridge.run("journal", *arguments)
+        assert (done.returncode, "there is no journal" in done.stderr) == (NOINPUT, True), done
+
+
 def test_check_accepts_a_good_file(bridge, settings):
     bridge.configure(**settings)
     done = bridge.run("check", "-c", bridge.config_path)
@@ -69,7 +102,7 @@ def test_check_and_serve_name_a_certificate_that_cannot_be_used(bridge, settings
         done = bridge.run(command, "-c", bridge.config_path)
         assert done.returncode == CONFIG
         assert f"{bridge.config_path}:{line}: listen.tls: cannot use the certificate" in done.stderr
-        assert "not-there.pem" in done.stderr
+        assert "not-there.pem: No such file or directory\n" in done.stderr
 
 
 def test_check_does_not_print_secrets(bridge, settings):

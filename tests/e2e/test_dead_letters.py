@@ -220,7 +220,7 @@ def test_parameters_are_checked_before_anything_is_done(bridge, topic):
     bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
     assert bridge.post_signed(b"no event").json["status"] == "dead_lettered"
     for query in ("", "publisher=webhook", "all=false", "id=1&all=true", "all=true&publsher=kafka", "id=one", "id=0",
-                  "all=yes", "all=true&topic=" + "x" * 2000):
+                  "all=yes", "all=true&topic=", "all=true&topic=" + "x" * 2000):
         for answer in (drop(bridge, query), retry(bridge, query)):
             assert answer.status == 400, (query, answer)
     for query in ("limit=0", "limit=1001", "after=-1", "all=true", "id="):
@@ -264,7 +264,8 @@ def test_the_command_asks_the_bridge_and_reads_the_journal_when_none_runs(kafka,
     assert refused.returncode == 65 and "no event" in refused.stderr
     assert run("retry", "1").returncode == run("show", "1").returncode == run("drop", "1").returncode == 65
     for wrong in ((), ("list", "1"), ("show",), ("retry",), ("drop", "--publisher", "kafka"), ("drop", "1", "--all"),
-                  ("retry", "one"), ("list", "--limit", "0"), ("lst",)):
+                  ("retry", "one"), ("list", "--limit", "0"), ("lst",),
+                  ("drop", "--all", "--topic", "")):
         assert run(*wrong).returncode == 64, wrong
     bridge.terminate()
     assert events[2]["id"] in run("show", "3").stdout and run("show", "4", "--json").stdout.count("body_base64") == 1

@@ -1,5 +1,6 @@
 """Subscriptions at Close follow the topic map: DESIGN section 7, "Sync rules"."""
 import json
+import re
 import threading
 import time
 
@@ -9,7 +10,7 @@ from tests.e2e.close_client import HOOK
 from tests.e2e.openapi import check_against_openapi
 from tests.e2e.subscriber import PAIRS, Subscriber
 from tests.peers.certificates import Authority
-from tests.peers.process import wait_until
+from tests.peers.process import free_port, wait_until
 
 WRITES = ("POST", "PUT", "DELETE")
 
@@ -164,7 +165,8 @@ def test_what_close_paused_is_activated_at_start_and_what_somebody_paused_is_not
     close_server.pause(mine)
     subscriber.start()
     wait_until(lambda: mine.is_active, 20, lambda: f"it is active again: {bridge.log()[-3000:]}")
-    wait_until(lambda: "event=subscription.gap" in bridge.log(), 10, "the time that may be missing is named")
+    wait_until(lambda: re.search(r"event=subscription\.gap .*since=20\d\d-\d\d-\d\dT\S+Z until=20", bridge.log()), 10,
+               "the time that may be missing is named")
     assert bridge.terminate() == 0
 
     close_server.edit(mine, status="paused")
@@ -425,6 +427,20 @@ def test_a_stop_does_not_wait_for_close(bridge, subscriber, close_server):
 
 
 # ---- parameters ----
+
+def test_a_sync_does_not_wait_for_a_kafka_that_is_away(own_kafka, make_bridge, close_server, topic):
+    bridge = make_bridge(own_kafka())
+    subscriber = Subscriber(bridge, close_server, topic, sync="manual")
+    subscriber.start(control={"address": f"127.0.0.1:{free_port()}"})
+    wait_until(lambda: "event=publisher.down publisher=kafka" in bridge.log(), 20, "Kafka is known to be away")
+    began = time.monotonic()
+    answer = bridge.control("/control/sync", "POST")
+    assert time.monotonic() - began < 4
+    check_against_openapi("Syncs", answer.json)
+    assert (answer.json["accounts"][0]["result"], answer.json["topics"]) == ("created", None)
+    done = bridge.run("sync", "-c", bridge.config_path)
+    assert (done.returncode, "no Kafka broker answers" in done.stdout) == (0, True), done
+
 
 def test_what_is_asked_wrongly_is_refused(bridge, subscriber):
     subscriber.start()

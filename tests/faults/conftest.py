@@ -11,7 +11,7 @@ import zlib
 
 import pytest
 
-from tests.e2e.conftest import kafka, kafka_session, make_bridge, mosquitto, own_kafka  # noqa: F401
+from tests.e2e.conftest import close_server, kafka, kafka_session, make_bridge, make_close_server, mosquitto, own_kafka  # noqa: F401
 from tests.e2e.conftest import pytest_runtest_makereport  # noqa: F401
 from tests.faults.checker import Ledger
 from tests.faults.readers import Collector, Tap

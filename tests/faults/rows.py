@@ -39,6 +39,7 @@ ROWS = {
     "F25": "two faults at once",
     "F27": "soak with mixed faults",
     "F29": "races, under ThreadSanitizer",
+    "F30": "marked secrets through a whole life",
     "mutants": "each broken build is caught by its row",
 }
 

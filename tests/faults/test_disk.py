@@ -19,12 +19,12 @@ class Nowhere:
     bootstrap = "127.0.0.1:1"
 
 
-def start_on_failing_disk(bridge, folder):
+def start_on_failing_disk(bridge, folder, env=None):
     """Starts the bridge on a disk that fails on command; returns what commands it."""
     watched = folder / "watched"
     watched.mkdir()
     shim = Shim(folder, watched)
-    bridge.env = shim.env
+    bridge.env = {**shim.env, **(env or {})}
     bridge.start(journal={"path": str(watched / "journal"), "max_size": str(MAX_SIZE), "retention": "1s"},
                  topic_map=[{"object_type": "*", "kafka": {"topic": "t"}}])
     return shim

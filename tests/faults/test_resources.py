@@ -37,7 +37,8 @@ def test_connections_cannot_take_the_descriptors_that_brokers_and_the_journal_ne
     subscriber = mosquitto.start().subscribe(topic)
     bridge = make_bridge(kafka, mosquitto)
     bridge.prefix = ["prlimit", f"--nofile={limit}:{limit}", "--"]
-    bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}, "mqtt": {"topic": topic, "qos": 1}}])
+    bridge.start(listen={"max_connections_per_address": 0},
+                 topic_map=[{"object_type": "*", "kafka": {"topic": topic}, "mqtt": {"topic": topic, "qos": 1}}])
     bridge.wait_up("kafka")
     bridge.wait_up("mqtt")
     sender = make_sender(bridge, rate=100, lines=4)

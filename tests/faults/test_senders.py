@@ -301,7 +301,7 @@ def test_honest_senders_are_served_in_time_beside_idle_dripping_and_flooding_one
 @pytest.mark.row("F18")
 def test_more_connections_than_the_limit_wait_and_those_there_are_served(kafka, make_bridge, make_sender, ledger, topic, many_descriptors,
                                                                        figures):
-    bridge = make_bridge(kafka).start(topic_map=routes(topic))
+    bridge = make_bridge(kafka).start(listen={"max_connections_per_address": 0}, topic_map=routes(topic))
     sender = make_sender(bridge, rate=100, lines=4)
     with sender.running():
         wait_until(lambda: sender.accepted > 20, 20, "honest events flow")

@@ -13,14 +13,7 @@
 #include "bridge/close_subscription.h"
 #include "bridge/pair_list.h"
 #include "schemas/json_reader.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static void check_subscription(const struct close_subscription *subscription)
 {
@@ -50,15 +43,13 @@ static void check_reason(struct text body)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char *padded = calloc(1, size + JSON_PADDING);
+    char *padded = fuzz_copy(data, size, JSON_PADDING);
     struct text body = {padded, size};
     struct close_subscription subscription;
     struct close_subscriptions list = {0};
     struct error err;
     bool has_more;
 
-    if (size)
-        memcpy(padded, data, size);
     if (close_subscription_parse(body, &subscription, &err) == 0) {
         check_subscription(&subscription);
         close_subscription_release(&subscription);

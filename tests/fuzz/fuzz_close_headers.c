@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "bridge/close_headers.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static void check_wait(int64_t ms)
 {

@@ -10,16 +10,9 @@
 #include "bridge/base/buf.h"
 #include "bridge/config.h"
 #include "bridge/config_diff.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
+#include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static const char canary[] = "quiet-canary-in-a-coal-mine";
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)

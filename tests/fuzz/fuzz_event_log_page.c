@@ -12,14 +12,7 @@
 #include "schemas/event.h"
 #include "schemas/event_parser.h"
 #include "schemas/json_reader.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static void check_entry(struct text json, const struct log_entry *entry)
 {
@@ -38,13 +31,11 @@ static void check_entry(struct text json, const struct log_entry *entry)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char *padded = calloc(1, size + JSON_PADDING);
+    char *padded = fuzz_copy(data, size, JSON_PADDING);
     struct text json = {padded, size};
     struct log_page page;
     struct error err;
 
-    if (size)
-        memcpy(padded, data, size);
     if (event_log_page_parse(json, &page, &err) == 0) {
         MUST(!page.cursor_next || page.cursor_next[0]);
         for (size_t i = 0; i < page.count; i++)

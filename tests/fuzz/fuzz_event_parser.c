@@ -11,14 +11,7 @@
 #include "schemas/envelope.h"
 #include "schemas/event.h"
 #include "schemas/event_parser.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static const struct event_origin origin = {.account = {"main", 4}};
 

@@ -12,14 +12,7 @@
 #include "schemas/field_policy.h"
 #include "schemas/json_reader.h"
 #include "schemas/json_scan.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static bool is_json_object(struct text text)
 {

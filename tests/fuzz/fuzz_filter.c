@@ -13,14 +13,7 @@
 #include "schemas/event.h"
 #include "schemas/event_parser.h"
 #include "schemas/filter.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static struct event *parse(struct text object)
 {

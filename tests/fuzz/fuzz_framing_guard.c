@@ -3,10 +3,9 @@
 #include <strings.h>
 
 #include "bridge/framing_guard.h"
+#include "tests/fuzz/fuzz.h"
 
 enum { MAX_HEAD = 4096 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* What holds of every head that is allowed, found by other means than the guard's own. */
 static void check_allowed(const char *bytes, size_t size, const struct framing_head *head)

@@ -16,14 +16,7 @@
 #include "bridge/journal_records.h"
 #include "bridge/journal_scan.h"
 #include "schemas/event.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static bool read_bytes(void *context, uint64_t offset, void *to, size_t size)
 {

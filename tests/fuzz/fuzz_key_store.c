@@ -6,30 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xxhash.h>
-
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
+#include "bridge/checked_json.h"
 #include "bridge/key_store_format.h"
 #include "bridge/stored_account.h"
 #include "schemas/json_reader.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static bool parse(struct text content, struct stored_account **out_records, size_t *out_count)
 {
-    char *padded = calloc(1, content.size + JSON_PADDING);
+    char *padded = fuzz_copy(content.data, content.size, JSON_PADDING);
     struct error err;
     int rc;
 
-    if (content.size)
-        memcpy(padded, content.data, content.size);
     rc = key_store_parse((struct text){padded, content.size}, out_records, out_count, &err);
     free(padded);
     return rc == 0;
@@ -70,12 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf file = {0};
 
     check(content);
-    while (content.size > 0 && strchr(" \n\r\t", content.data[content.size - 1]))
-        content.size--;
-    buf_printf(&file, "{\"version\":1,\"check\":\"%016llx\",\"accounts\":",
-               (unsigned long long)XXH3_64bits(content.data, content.size));
-    buf_append_text(&file, content);
-    buf_append_char(&file, '}');
+    checked_json_append(fuzz_trimmed(data, size), &file);
     check(buf_text(&file));
     buf_release(&file);
     return 0;

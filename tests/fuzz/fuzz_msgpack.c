@@ -15,14 +15,7 @@
 #include "schemas/json_reader.h"
 #include "schemas/json_scan.h"
 #include "schemas/msgpack_writer.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 struct packed {
     const unsigned char *at;

@@ -4,8 +4,7 @@
 
 #include "bridge/signature.h"
 #include "bridge/trace_context.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 /* Input: hash, timestamp and body, parted by line feeds. */
 static struct text next_part(struct text *rest)

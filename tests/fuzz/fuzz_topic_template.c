@@ -11,14 +11,7 @@
 #include "bridge/base/error.h"
 #include "publishers/topic_template.h"
 #include "schemas/event.h"
-
-#define MUST(condition)                                                                            \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static struct text next_text(struct text *rest)
 {

@@ -176,14 +176,20 @@ static void delivery_done(struct delivery *delivery)
     sem_post(&container_of(delivery, struct post, delivery)->answered);
 }
 
-void fixture_send(struct fixture *fixture, struct post *post, struct event *event)
+void fixture_send_after(struct fixture *fixture, struct post *post, const struct delivery *before,
+                        struct event *event)
 {
     struct intake *intake = journal_intake(fixture->journal);
 
     sem_init(&post->answered, 0, 0);
-    post->delivery = (struct delivery){.event = event, .done = delivery_done};
+    post->delivery = (struct delivery){.event = event, .after = before, .done = delivery_done};
     intake->identify(intake, event);
     intake->accept(intake, &post->delivery);
+}
+
+void fixture_send(struct fixture *fixture, struct post *post, struct event *event)
+{
+    fixture_send_after(fixture, post, NULL, event);
 }
 
 static void wait_for(sem_t *semaphore)

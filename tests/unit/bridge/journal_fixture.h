@@ -53,6 +53,9 @@ struct event *fixture_event(const char *id, const char *date_updated, const char
 struct event *fixture_opaque(const char *body);
 
 void fixture_send(struct fixture *fixture, struct post *post, struct event *event);
+/* Behind another one: see struct delivery. */
+void fixture_send_after(struct fixture *fixture, struct post *post, const struct delivery *before,
+                        struct event *event);
 enum delivery_outcome fixture_wait(struct post *post);
 enum delivery_outcome fixture_post(struct fixture *fixture, struct event *event);
 /* The usual event: its object and body follow from its id. */

@@ -141,18 +141,36 @@ static void the_last_finished_ones_are_kept_and_one_scheduled_run(void **state)
         assert_int_equal(task->cause, CATCH_UP_REQUESTED);
 }
 
+/* It grows at its begin while a window of it is read, as a gap does that is told of meanwhile. */
+static void what_lies_before_the_window_that_was_read_stays_to_be_read(void **state)
+{
+    const struct log_window window = {5000, 6000};
+    struct catch_up_task *task = add(CATCH_UP_GAP, 5000, 9000);
+
+    (void)state;
+    catch_up_task_widen(account, CATCH_UP_GAP, 2000, 5000);
+    assert_int_equal(count_tasks(account->tasks), 1);
+    catch_up_task_reach(task, window);
+    assert_int_equal(task->reached_ms, 2000);
+    assert_int_equal(task->until_ms, 9000);
+    catch_up_task_reach(task, (struct log_window){2000, 5500});
+    assert_int_equal(task->reached_ms, 5500);
+    catch_up_task_reach(task, window);
+    assert_int_equal(task->reached_ms, 6000);
+}
+
 static void what_came_without_data_is_one_stretch_of_time(void **state)
 {
     (void)state;
     add(CATCH_UP_REQUESTED, 1, 2);
-    catch_up_task_withhold(account, 5000, 6000);
+    catch_up_task_widen(account, CATCH_UP_INCOMPLETE, 5000, 6001);
     assert_int_equal(account->tasks->cause, CATCH_UP_INCOMPLETE);
     assert_int_equal(account->tasks->until_ms, 6001);
     account->tasks->reached_ms = 5500;
-    catch_up_task_withhold(account, 7000, 7000);
+    catch_up_task_widen(account, CATCH_UP_INCOMPLETE, 7000, 7001);
     assert_int_equal(account->tasks->reached_ms, 5500);
     assert_int_equal(account->tasks->until_ms, 7001);
-    catch_up_task_withhold(account, 4000, 4000);
+    catch_up_task_widen(account, CATCH_UP_INCOMPLETE, 4000, 4001);
     assert_int_equal(account->tasks->since_ms, 4000);
     assert_int_equal(account->tasks->reached_ms, 4000);
     assert_int_equal(count_tasks(account->tasks), 2);
@@ -255,6 +273,25 @@ static void what_is_stored_is_read_again(void **state)
     buf_release(&again);
 }
 
+/* What nobody asked for finds room beside all that can be asked for, also when it is read again. */
+static void as_many_tasks_as_there_can_be_are_read_again(void **state)
+{
+    struct catch_up_account *read = NULL;
+    struct buf content = {0};
+    struct error err = {0};
+
+    (void)state;
+    for (int i = 0; i < CATCH_UP_TASKS_MAX; i++)
+        assert_non_null(add(CATCH_UP_REQUESTED, i, i + 1));
+    catch_up_task_widen(account, CATCH_UP_GAP, 1, 2);
+    catch_up_task_widen(account, CATCH_UP_INCOMPLETE, 1, 2);
+    catch_up_store_format(account, &content);
+    assert_int_equal(catch_up_store_parse(padded(&content), &read, &err), 0);
+    assert_int_equal(count_tasks(read->tasks), CATCH_UP_TASKS_MAX + 2);
+    catch_up_account_free(read);
+    buf_release(&content);
+}
+
 static void a_flipped_bit_is_damage(void **state)
 {
     struct catch_up_account *read = NULL;
@@ -289,6 +326,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_last_finished_ones_are_kept_and_one_scheduled_run,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_came_without_data_is_one_stretch_of_time, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_lies_before_the_window_that_was_read_stays_to_be_read,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(as_many_tasks_as_there_can_be_are_read_again, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_request_selects_by_type_family_and_action, set_up,
                                         tear_down),

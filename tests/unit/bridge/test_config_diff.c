@@ -24,6 +24,7 @@ static const char base[] = "listen:\n"
                            "  tls: {certificate: c.pem, key: k.pem}\n"
                            "  max_body: 8MiB\n"
                            "  threads: 2\n"
+                           "  max_connections_per_address: 100\n"
                            "  health_path: /health\n"
                            "control:\n"
                            "  address: 127.0.0.1:8081\n"
@@ -109,6 +110,8 @@ static const struct change {
     {"listen.tls.key", "key: k.pem", "key: l.pem", "listen.tls.key"},
     {"listen.max_body", "8MiB", "9MiB", "listen.max_body"},
     {"listen.threads", "threads: 2", "threads: 3", "listen.threads"},
+    {"listen.max_connections_per_address", "per_address: 100", "per_address: 101",
+     "listen.max_connections_per_address"},
     {"listen.health_path", "/health\n", "/up\n", "listen.health_path"},
     {"control.address", "127.0.0.1:8081", "127.0.0.1:8091", "control.address"},
     {"control.token", "0123456789abcdef", "fedcba9876543210", "control.token"},
@@ -146,7 +149,7 @@ static const struct change {
     {"publishers.kafka", "localhost:9092", "localhost:9093", "publishers.kafka"},
     {"publishers.kafka.overflow", "overflow: refuse\n", "overflow: drop_oldest\n",
      "publishers.kafka.overflow"},
-    {"publishers.kafka.window", "window: 4000", "window: 4001", "publishers.kafka.window"},
+    {"publishers.kafka.window", "window: 4000", "window: 3999", "publishers.kafka.window"},
     {"publishers.kafka.retry_for", "24h", "25h", "publishers.kafka.retry_for"},
     {"publishers.kafka.create_topics.partitions", "partitions: 3", "partitions: 4",
      "publishers.kafka.create_topics.partitions"},
@@ -169,7 +172,7 @@ static const struct change {
     {"publishers.mqtt.status_topic", "status/one", "status/two", "publishers.mqtt.status_topic"},
     {"publishers.mqtt.overflow", "overflow: refuse #", "overflow: drop_oldest #",
      "publishers.mqtt.overflow"},
-    {"publishers.mqtt.window", "window: 500", "window: 501", "publishers.mqtt.window"},
+    {"publishers.mqtt.window", "window: 500", "window: 499", "publishers.mqtt.window"},
     {"publishers.mqtt.retry_for", "23h", "22h", "publishers.mqtt.retry_for"},
     {"topic_map", "  - {object_type: \"*\", fallback: true, kafka: {topic: rest}}\n", "",
      "topic_map"},
@@ -394,8 +397,10 @@ static void a_renewed_file_of_kafkas_makes_it_another_one(void **state)
 
 static void what_needs_a_restart_is_a_mistake_of_a_reload(void **state)
 {
-    static const char *const fixed[] = {"listen.address", "listen.threads",   "control.address",
-                                        "journal.path",   "journal.max_size", "journal.dedupe_max"};
+    static const char *const fixed[] = {
+        "listen.address",    "listen.threads", "listen.max_connections_per_address",
+        "control.address",   "journal.path",   "journal.max_size",
+        "journal.dedupe_max"};
     struct config *in_force = parse(NULL);
     size_t refused = 0;
 

@@ -258,6 +258,7 @@ static void a_broken_certificate_changes_nothing(void **state)
     assert_null(http_credentials_read(&options.tls, &err));
     assert_non_null(strstr(err.message, "cannot use the certificate"));
     assert_non_null(strstr(err.message, certificate_path));
+    assert_non_null(strstr(err.message, "it holds nothing of the kind in PEM"));
     assert_true(client_connect(&client, TLS1_3_VERSION));
     assert_int_equal(client_serial(&client), 1);
     client_close(&client);

@@ -453,6 +453,34 @@ static void a_full_journal_still_knows_duplicates(void **state)
     assert_true(fixture_count(fixture) >= accepted - accepted / 2);
 }
 
+static enum delivery_outcome post_after(struct fixture *fixture, const struct delivery *before,
+                                        const char *id)
+{
+    struct post post;
+
+    fixture_send_after(fixture, &post, before, fixture_event(id, "2024-01-01", id, 600));
+    assert_true(fixture_wait(&post) != DELIVERY_UNAVAILABLE ||
+                post.delivery.reason == before->reason);
+    return post.delivery.outcome;
+}
+
+/* There would be room for it again: but its order counts. */
+static void what_comes_after_a_refused_delivery_is_refused_with_it(void **state)
+{
+    const struct delivery refused = {.outcome = DELIVERY_UNAVAILABLE, .reason = "no room"};
+    const struct delivery accepted = {.outcome = DELIVERY_ACCEPTED};
+    const struct delivery duplicate = {.outcome = DELIVERY_DUPLICATE};
+    struct fixture *fixture = *state;
+
+    fixture_open(fixture);
+    assert_int_equal(post_after(fixture, &refused, "a"), DELIVERY_UNAVAILABLE);
+    assert_int_equal(fixture_count(fixture), 0);
+    assert_int_equal(post_after(fixture, &accepted, "a"), DELIVERY_ACCEPTED);
+    assert_int_equal(post_after(fixture, &duplicate, "b"), DELIVERY_ACCEPTED);
+    assert_int_equal(post_after(fixture, &refused, "a"), DELIVERY_DUPLICATE);
+    assert_int_equal(fixture_count(fixture), 2);
+}
+
 static void it_turns_over_many_times_at_the_edge_of_full(void **state)
 {
     struct fixture *fixture = *state;
@@ -640,6 +668,7 @@ int main(void)
         JOURNAL_TEST(delivered_events_go_when_their_retention_is_over),
         JOURNAL_TEST(a_full_journal_refuses_until_the_cursor_moves),
         JOURNAL_TEST(a_full_journal_still_knows_duplicates),
+        JOURNAL_TEST(what_comes_after_a_refused_delivery_is_refused_with_it),
         JOURNAL_TEST(it_turns_over_many_times_at_the_edge_of_full),
         JOURNAL_TEST(a_second_instance_is_refused_with_the_process_in_the_way),
         JOURNAL_TEST(its_files_are_for_nobody_else),

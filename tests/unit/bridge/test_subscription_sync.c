@@ -31,6 +31,7 @@
     "\"events\":[" events "]" more "}"
 #define LIST(items) "{\"has_more\":false,\"data\":[" items "]}"
 #define BOTH CREATED "," UPDATED
+#define DUPLICATE "{\"error\":\"Duplicate active subscription. Existing duplicates are: d1.\"}"
 #define WITH_KEY ",\"signature_key\":\"" KEY "\""
 
 /* One request that has to come, and its answer. */
@@ -181,6 +182,7 @@ static void scheduled_syncs_do_not_fight_for_ever(void **state)
     assert_non_null(strstr(report.error.message, "somebody else keeps changing"));
     assert_non_null(strstr(report.error.message, "w1 was changed"));
     SYNC(SYNC_SCHEDULED, SYNC_FAILED, {"GET /webhook/", 200, LIST(SUB("w1", CREATED, ""))});
+    assert_non_null(strstr(report.error.message, "w1 was changed"));
     /* As it should be, nothing is to be said. */
     SYNC(SYNC_SCHEDULED, SYNC_UNCHANGED, {"GET /webhook/", 200, LIST(SUB("w1", BOTH, ""))});
     SYNC(SYNC_SCHEDULED, SYNC_FAILED, {"GET /webhook/", 200, LIST(SUB("w1", CREATED, ""))});
@@ -253,18 +255,47 @@ static void a_subscription_without_a_key_is_deleted_again(void **state)
 
 static void a_duplicate_that_was_not_listed_is_looked_for_once(void **state)
 {
-    static const char duplicate[] =
-        "{\"error\":\"Duplicate active subscription. Existing duplicates are: whsub_1.\"}";
-
     (void)state;
     SYNC(SYNC_SCHEDULED, SYNC_CREATED, {"GET /webhook/", 200, LIST("")},
-         {"POST /webhook/", 400, duplicate}, {"GET /webhook/", 200, LIST(SUB("d1", BOTH, ""))},
+         {"POST /webhook/", 400, DUPLICATE}, {"GET /webhook/", 200, LIST(SUB("d1", BOTH, ""))},
          {"GET /webhook/d1/", 200, SUB("d1", BOTH, "")},
          {"PUT /webhook/d1/", 200, SUB("d1", CREATED, "")},
          {"POST /webhook/", 201, SUB("w1", BOTH, WITH_KEY)}, {"DELETE /webhook/d1/", 200, "{}"});
     SYNC(SYNC_EXPLICIT, SYNC_FAILED, {"GET /webhook/", 200, LIST("")},
-         {"POST /webhook/", 400, duplicate}, {"GET /webhook/", 200, LIST("")},
-         {"POST /webhook/", 400, duplicate});
+         {"POST /webhook/", 400, DUPLICATE}, {"GET /webhook/", 200, LIST("")},
+         {"POST /webhook/", 400, DUPLICATE});
+    assert_non_null(strstr(report.error.message, "key of an administrator"));
+}
+
+/* Ours, whose key is stored, cannot get the pairs that one has which was made elsewhere. */
+static void a_duplicate_that_may_be_meant_is_named(void **state)
+{
+    static const char both[] = LIST(SUB("w1", CREATED, "") "," SUB("d1", BOTH, ""));
+
+    (void)state;
+    create();
+    account.has_configured_keys = true;
+    for (int i = 0; i < 2; i++) {
+        SYNC(SYNC_EXPLICIT, SYNC_FAILED, {"GET /webhook/", 200, both},
+             {"PUT /webhook/w1/", 400, DUPLICATE}, {"GET /webhook/", 200, both},
+             {"PUT /webhook/w1/", 400, DUPLICATE});
+        assert_non_null(strstr(report.error.message, "d1 has this URL and these pairs already"));
+    }
+    /* Without configured keys it is surplus. */
+    account.has_configured_keys = false;
+    SYNC(SYNC_EXPLICIT, SYNC_UPDATED, {"GET /webhook/", 200, both},
+         {"DELETE /webhook/d1/", 200, "{}"}, {"PUT /webhook/w1/", 200, SUB("w1", BOTH, "")});
+}
+
+static void a_duplicate_that_is_never_listed_is_explained(void **state)
+{
+    static const char ours[] = LIST(SUB("w1", CREATED, ""));
+
+    (void)state;
+    create();
+    SYNC(SYNC_EXPLICIT, SYNC_FAILED, {"GET /webhook/", 200, ours},
+         {"PUT /webhook/w1/", 400, DUPLICATE}, {"GET /webhook/", 200, ours},
+         {"PUT /webhook/w1/", 400, DUPLICATE});
     assert_non_null(strstr(report.error.message, "key of an administrator"));
 }
 
@@ -337,6 +368,8 @@ int main(void)
         TEST(a_key_that_the_creation_did_not_tell_is_asked_for),
         TEST(a_subscription_without_a_key_is_deleted_again),
         TEST(a_duplicate_that_was_not_listed_is_looked_for_once),
+        TEST(a_duplicate_that_may_be_meant_is_named),
+        TEST(a_duplicate_that_is_never_listed_is_explained),
         TEST(what_close_does_not_keep_ends_with_an_error),
         TEST(a_subscription_that_goes_meanwhile_is_made_again),
         TEST(refused_pairs_are_not_offered_again_for_a_day),

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <librdkafka/rdkafka.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
+#include "publishers/kafka_options.h"
 #include "publishers/kafka_publisher.h"
 #include "publishers/publisher.h"
 
@@ -125,6 +127,32 @@ static void no_message_holds_a_secret(void **state)
     }
 }
 
+static void batches_are_waited_for_less_where_the_sender_waits(void **state)
+{
+    struct kafka_property own = {"queue.buffering.max.ms", "7", 3}; /* librdkafka's alias */
+    const struct {
+        struct kafka_options options;
+        const char *linger_ms;
+    } cases[] = {
+        {{.message_timeout_ms = 0}, "5"},
+        {{.message_timeout_ms = 6000}, "2"},
+        {{.properties = &own, .property_count = 1, .message_timeout_ms = 6000}, "7"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error err = {0};
+        rd_kafka_conf_t *conf = kafka_options_conf(&cases[i].options, 0, &err);
+        char value[32] = "";
+        size_t size = sizeof(value);
+
+        assert_non_null(conf);
+        assert_int_equal(rd_kafka_conf_get(conf, "linger.ms", value, &size), RD_KAFKA_CONF_OK);
+        assert_string_equal(value, cases[i].linger_ms);
+        rd_kafka_conf_destroy(conf);
+    }
+}
+
 static void a_producer_that_cannot_be_made_says_why(void **state)
 {
     struct kafka_property properties[] = {{"max.in.flight", "10", 1}};
@@ -146,6 +174,7 @@ int main(void)
         cmocka_unit_test(each_mistake_names_its_property),
         cmocka_unit_test(all_mistakes_are_reported_at_once),
         cmocka_unit_test(no_message_holds_a_secret),
+        cmocka_unit_test(batches_are_waited_for_less_where_the_sender_waits),
         cmocka_unit_test(a_producer_that_cannot_be_made_says_why),
     };
 
