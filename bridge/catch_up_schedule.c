@@ -58,12 +58,13 @@ static void set_point(struct catch_up *self, struct catch_up_account *account, i
     account->has_point = true;
 }
 
-/* Events that came before this process are nobody's business, until somebody asks for them. */
+/* Events that came before this process are nobody's business, until somebody asks for them; none
+ * that came after it may be taken for one of them. */
 static void begin_point(struct catch_up *self, struct catch_up_account *account)
 {
     set_point(self, account,
               self->was_damaged ? known_age_ms(self, account)
-                                : catch_up_now_ms(self) - account->seen_monotonic_ms);
+                                : catch_up_now_ms(self) - account->seen_monotonic_ms + CLOCK_MS);
     log_info("catch_up.begins", log_str("account", account->name),
              log_i64("from", account->point_ms / 1000),
              log_str("action", "for what happened before, run close-bridge catch-up --since TIME"));

@@ -177,8 +177,8 @@ static void warn_of_retention(const struct topics *all, size_t first, struct war
                    kept);
     else
         buf_printf(&words,
-                   "what is published now is deleted in %s, unless consumers have it by then or "
-                   "retention.ms is raised. Topics: ",
+                   "what is published now is deleted in %s: have it read by then, or raise "
+                   "retention.ms. Topics: ",
                    kept);
     append_names(all, first, &words);
     warn(warnings, buf_text(&words).data);
@@ -211,8 +211,7 @@ static void warn_of_silence(const struct topics *all, struct warnings *warnings)
     if (first == all->count)
         return;
     snprintf(reason, sizeof(reason),
-             "of the topic %.200s it says \"%s\" (it takes the right "
-             "DescribeConfigs)",
+             "of the topic %.200s it says \"%s\" (it takes the right DescribeConfigs)",
              all->topics[first].name, all->keeping[first].detail);
     warn_of_unknown(all, reason, warnings);
 }

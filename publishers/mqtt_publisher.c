@@ -211,8 +211,9 @@ static bool publish(struct mqtt *mqtt, struct record *record)
 static bool take_submitted(struct mqtt *mqtt)
 {
     struct mailbox_node *node = mailbox_take(&mqtt->submitted);
-    bool is_alive = mqtt->connection && atomic_load(&mqtt->is_accepting);
-    bool are_many = is_alive && node && node->next;
+    bool can_publish = mqtt->connection && atomic_load(&mqtt->is_accepting);
+    bool are_many = can_publish && node && node->next;
+    bool is_lost = false;
 
     if (are_many)
         mqtt_connection_hold(mqtt->connection);
@@ -220,14 +221,14 @@ static bool take_submitted(struct mqtt *mqtt)
         struct record *record = container_of(node, struct record, node);
 
         node = node->next;
-        if (is_alive && ring_size(mqtt) < RING)
-            is_alive = publish(mqtt, record);
+        if (can_publish && !is_lost && ring_size(mqtt) < RING)
+            is_lost = !publish(mqtt, record);
         else
             settle(mqtt, record, SETTLED_RETRY, "connection_lost");
     }
     if (are_many)
         mqtt_connection_release(mqtt->connection);
-    return is_alive || !mqtt->connection;
+    return !is_lost;
 }
 
 static void give_back_all(struct mqtt *mqtt)

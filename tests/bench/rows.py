@@ -244,7 +244,8 @@ def _fill_log(close, count):
     leads = [close.maker.id("lead") for _ in range(64)]
     for number in range(count):
         date = close.ago(7200 - 3600 * number / count)
-        close.log.record(close.maker.event("lead", "updated", lead_id=leads[number % len(leads)], date_created=date, date_updated=date))
+        event = close.maker.event("lead", "updated", lead_id=leads[number % len(leads)], date_created=date, date_updated=date)
+        close.log.record(event)
 
 
 def _compare(run, what, consumed, result, cost, usual):
@@ -272,13 +273,13 @@ def beside(run):
         bench.say("latency without")
         result, consumed, cost = _consume(run, bridge, LIVE_RATE, seconds)
         usual = _compare(run, ", nothing beside", consumed, result, cost, None)
-        assert bridge.control("/control/catch-up?since=3h&until=30m", "POST").status == 202
+        assert bridge.control("/control/catch-up?since=2h&until=30m", "POST").status == 202
         bench.say("latency beside a catch-up")
         result, consumed, cost = _consume(run, bridge, LIVE_RATE, seconds)
         [account] = bridge.control("/control/catch-up").json["accounts"]
         assert account["tasks"], "the catch-up was over too soon"
         _compare(run, ", beside a catch-up", consumed, result, cost, usual).note = (
-            f"{account['tasks'][0]['accepted']:,} events of the Event Log meanwhile, at the {CLOSE_RATE[0]} requests/s that Close allows")
+            f"{account['tasks'][0]['accepted']:,} events of the Event Log meanwhile, at {CLOSE_RATE[0]} requests/s, as Close allows")
         wait_until(lambda: not bridge.control("/control/catch-up").json["accounts"][0]["tasks"], 60, "the catch-up ends")
         bench.say("latency beside replays")
         replaying = Replaying(bridge)

@@ -108,7 +108,9 @@ def post_live(bridge, reader, is_going_on):
     """Posts contacts while it goes on, each once the one before has reached the consumer. By contact: how many records the
     partition got before it that were not there when it was posted."""
     waited_for = {}
+    deadline = time.monotonic() + 300
     while is_going_on():
+        assert time.monotonic() < deadline, f"it ends: {show(bridge)}"
         published = bridge.metrics().value("events_published_total", publisher="kafka")
         contact = bridge.event("contact")
         assert bridge.close.post(contact).status == 200
@@ -145,15 +147,14 @@ def test_what_happened_while_the_bridge_was_away_comes_once_in_order_and_live_ev
     subscriber.start()
 
     def is_going_on():
-        runs = [task for task in show(bridge)["finished"] if task["cause"] == "scheduled"]
-        return not runs or runs[0]["accepted"] < len(missed)
+        return bridge.metrics().value("catch_up_events_total", account="main", result="accepted") < len(missed)
     with kafka.reader(topic) as reader:
         live = post_live(bridge, reader, is_going_on)
         reader.until(lambda records: len(records) >= len(missed) + len(live), 60)
         records = [record for record in reader.records if record.event_id not in live]
-    print(f"{len(live)} live events waited for so many records: {sorted(live.values())[::10]}")
+    print(f"{len(live)} live events waited for so many records: {sorted(live.values())[::-10]}")
     assert len(live) >= 10, "it was over too soon to tell"
-    assert sorted(live.values())[len(live) // 2] <= 500, "live events wait for the Event Log"
+    assert max(live.values()) <= len(missed) / 10, "live events wait for the Event Log"
     assert versions(records) == collections.Counter(event["id"] for event in missed)
     assert {record.headers["ce_closeorigin"] for record in records} == {"event_log"}
     check_order(records)
@@ -283,6 +284,8 @@ def test_expired_cursors_rate_limits_and_broken_pages_are_waited_out(reader, kaf
     away.ask("since=3h&until=30m")
     done = away.wait(accepted=len(events))
     assert done["rate_limited"] > 0
+    calls = [call for call in close_server.calls if call.path == "/event/"]
+    assert all(after.at - call.at > 0.9 for call, after in zip(calls, calls[1:]) if call.status == 429), "a pause is kept"
     assert versions(kafka.read(topic, count=len(events))) == collections.Counter(event["id"] for event in events)
     log = away.bridge.log()
     for event in ("cursor_expired", "rate_limited", "waits", "goes_on"):

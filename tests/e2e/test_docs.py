@@ -32,6 +32,18 @@ def run_block(tmp_path):
         process.kill()
 
 
+def test_the_tests_that_show_the_security_requirements_exist():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (S\d+) \|.*\|(.*)\|$", page, re.M)
+    assert [name for name, _ in rows] == [f"S{number}" for number in range(1, 23) if number != 19]
+    for row, shown in rows:
+        named = re.findall(r"`([a-z0-9_/]+\.(?:c|py))(?:::(\w+))?`", shown)
+        assert named and len(named) == shown.count("`") / 2, row
+        for path, function in named:
+            text = (ROOT / "tests" / path).read_text()
+            assert not function or re.search(rf"^(def|static void) {function}\(", text, re.M), f"{row}: {path}::{function}"
+
+
 def test_the_examples_are_what_the_bridge_makes(kafka, bridge, payload, topic):
     bridge.start(topic_map=[{"object_type": "lead", "kafka": {"topic": f"{topic}.{form}", "format": form}}
                             for form in ("event", "cloudevents", "raw")])

@@ -160,9 +160,9 @@ def test_live_events_do_not_wait_for_it_and_a_kill_ends_it(kafka, bridge, topic)
             after = progress(bridge)
             overtaken.append(after["delivered"] - before["delivered"])
             before = after
-    print(f"{len(contacts)} live events, and records of the replay meanwhile: {sorted(overtaken)[::10]}")
-    assert len(contacts) >= 10, "it was over too soon to tell"
-    assert sorted(overtaken)[len(overtaken) // 2] <= 2000, "live events wait for the replay"
+    print(f"{len(contacts)} live events, and records of the replay meanwhile: {sorted(overtaken)[::-10]}")
+    assert len(contacts) >= 10, "live events wait for the replay, or it was over too soon to tell"
+    assert max(overtaken) <= 10000, "live events wait for the replay"
     done = wait_ended(bridge)
     assert (done["sent"], done["delivered"], done["failed"]) == (40000, 40000, 0)
     for name in names[:2]:

@@ -197,6 +197,21 @@ def test_send_finds_the_listener_with_its_own_certificate(kafka, make_bridge, au
     kafka.read(topic, count=1)
 
 
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_events_go_to_an_mqtt_broker_over_tls(make_bridge, mosquitto, authority, topic, version):
+    port, (certificate, key) = free_port(), authority.sign("broker")
+    mosquitto.configure(f"allow_anonymous true\nlistener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n")
+    tap = mosquitto.start().subscribe(topic)
+    bridge = make_bridge()
+    bridge.start(publishers={"mqtt": {"url": f"mqtts://127.0.0.1:{port}", "ca": str(authority.certificate), "version": version}},
+                 topic_map=[{"object_type": "*", "mqtt": {"topic": topic, "qos": 1, "format": "cloudevents"}}])
+    event = bridge.event()
+    assert bridge.post_signed(event).status == 200
+    [message] = tap.wait(1)
+    assert json.loads(message.payload)["data"]["id"] == event["id"]
+    assert "event=publisher.down" not in bridge.log(), "the first connection holds"
+
+
 def test_the_control_socket_is_for_its_user_alone_and_a_stale_one_is_no_obstacle(make_bridge, kafka, topic):
     bridge = make_bridge(kafka)
     path = bridge.folder / "control.sock"
