@@ -74,6 +74,7 @@ struct outgoing {
     uint32_t nth;      /* ordinal among the records of one event for one topic */
     int64_t parked_ms; /* wall clock: since when it is parked */
     struct saver *saver;
+    bool is_missing; /* see saver.h */
     void (*saved)(struct outgoing *self);
     void (*parked)(struct outgoing *self); /* see parked_add() */
     struct errand errand;

@@ -282,7 +282,8 @@ void parked_run(struct parked *parked)
             continue;
         }
         if (topic->being_sent == 0 && topic->count > 0 && now_ms >= topic->next_try_ms &&
-            parked->bytes_being_sent < MEMORY_BYTES && !lane_is_busy(parked->options.lane))
+            parked->options.saver->missing == 0 && parked->bytes_being_sent < MEMORY_BYTES &&
+            !lane_is_busy(parked->options.lane))
             send_batch(topic);
         at = &topic->next;
     }

@@ -36,11 +36,22 @@ static void count_dead(const struct saver *saver, const struct note *note)
              log_i64("seq", (int64_t)note->seq));
 }
 
+/* A store that is full leaves no gap to wait for: it may be the lists that fill it. */
+static void count_missing(struct saver *saver, struct outgoing *outgoing, const struct note *note)
+{
+    bool is_missing = note->kind == NOTE_PARK && note->result == NOTE_FAILED;
+
+    saver->missing += (size_t)is_missing;
+    saver->missing -= (size_t)outgoing->is_missing;
+    outgoing->is_missing = is_missing;
+}
+
 static void finished(struct errand *errand)
 {
     struct outgoing *outgoing = container_of(errand, struct outgoing, errand);
     struct saver *saver = outgoing->saver;
 
+    count_missing(saver, outgoing, &errand->note);
     if (errand->note.result != NOTE_STORED) {
         if (!saver->waiting)
             log_error("record.not_stored", log_str("publisher", saver->publisher),

@@ -9,6 +9,7 @@
 #define BRIDGE_SAVER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "bridge/journal.h"
@@ -25,6 +26,8 @@ struct saver {
     const char *publisher;
     struct outgoing *waiting; /* not stored: to be tried again */
     int64_t next_try_ms;      /* monotonic */
+    size_t missing;           /* records to be parked that a failing journal did not take: until it
+                                 does, the parked lists have gaps */
 };
 
 /*

@@ -113,8 +113,8 @@ class Ledger:
 
     def take_mqtt(self, messages, publisher="mqtt"):
         for message in messages:
-            self.out(Out(DELIVERED, publisher, message.topic, message.event_id or "", None, digest(message.payload),
-                         getattr(message, "time", 0)))
+            value = message.digest if hasattr(message, "digest") else digest(message.payload)
+            self.out(Out(DELIVERED, publisher, message.topic, message.event_id or "", None, value, getattr(message, "time", 0)))
 
     def take_journal(self, journal, *publishers):
         """What a stopped bridge keeps (see journal.py): events behind each cursor, parked records, dead letters."""

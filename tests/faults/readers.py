@@ -2,16 +2,17 @@
 import re
 import threading
 
+from tests.faults.checker import digest
 from tests.peers.process import Process, wait_until
 
 
 class Tapped:
-    """A message as mosquitto_sub writes it."""
+    """A message as mosquitto_sub writes it, but for its payload, of which only the digest is kept."""
 
     def __init__(self, line):
         time, self.topic, properties, payload = line.split("\t")
         self.time = float(time)
-        self.payload = bytes.fromhex(payload)
+        self.digest = digest(bytes.fromhex(payload))
         found = re.search(r"closeeventid:(\S+)", properties)
         self.event_id = found and found[1]
 
@@ -21,12 +22,19 @@ class Tap:
 
     def __init__(self, broker, folder):
         self.path = folder / "tap"
+        self.read = 0  # bytes of the file
+        self.taken = []
         self.process = Process("mosquitto_sub", ["mosquitto_sub", "-V", "5", "-p", broker.port, "-q", "2", "-t", "#", "-F",
                                                  "%U\t%t\t%P\t%x"], self.path).start()
 
     def messages(self):
-        lines = self.path.read_text().split("\n")[:-1]
-        return [Tapped(line) for line in lines if line.count("\t") == 3]
+        with open(self.path, encoding="utf-8") as file:
+            file.seek(self.read)
+            while (line := file.readline()).endswith("\n"):
+                self.read += len(line.encode())
+                if line.count("\t") == 3:
+                    self.taken.append(Tapped(line[:-1]))
+        return self.taken
 
     def close(self):
         self.process.kill()

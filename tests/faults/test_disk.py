@@ -9,6 +9,7 @@ from tests.faults.journal import Journal, Shim
 from tests.faults.measure import status
 from tests.peers.process import wait_until
 
+MAX_SIZE = 8 << 30     # bytes: the release tier goes on for minutes
 RECOVERS_WITHIN = 15  # seconds: the journal tries again every 5 s at the latest
 ANSWERS_WITHIN = 12.5  # seconds: the bridge gives an answer after 12
 
@@ -24,7 +25,7 @@ def start_on_failing_disk(bridge, folder, env=None):
     watched.mkdir()
     shim = Shim(folder, watched)
     bridge.env = {**shim.env, **(env or {})}
-    bridge.start(journal={"path": str(watched / "journal"), "max_size": "1GiB", "retention": "1s"},
+    bridge.start(journal={"path": str(watched / "journal"), "max_size": str(MAX_SIZE), "retention": "1s"},
                  topic_map=[{"object_type": "*", "kafka": {"topic": "t"}}])
     return shim
 
@@ -48,7 +49,7 @@ def await_recovery(bridge, sender, shim):
     return time.monotonic() - seconds
 
 
-def check_journal(bridge, ledger, max_size=1 << 30):
+def check_journal(bridge, ledger, max_size=MAX_SIZE):
     """After kill -9: everything that was answered 2xx is in the journal, once."""
     bridge.kill()
     journal = Journal(bridge.config["journal"]["path"], max_size)
