@@ -1,4 +1,4 @@
-#include "bridge/cli.h"
+#include "bridge/cli/cli.h"
 
 int main(int argc, char **argv)
 {

@@ -61,7 +61,7 @@ struct event_record {
     uint64_t seq;         /* position in the journal; 0 without one */
     int64_t received_ms;  /* wall clock */
     uint32_t size;        /* of the whole record, head included */
-    uint32_t journal_age; /* the journal's own clock, in seconds: see bridge/journal.h */
+    uint32_t journal_age; /* the journal's own clock, in seconds: see bridge/journal/journal.h */
     struct event_slice fields[EVENT_FIELD_COUNT];
 };
 

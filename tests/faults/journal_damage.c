@@ -24,7 +24,7 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
-#include "bridge/journal_salvage.h"
+#include "bridge/journal/journal_salvage.h"
 #include "schemas/event.h"
 #include "tests/faults/recovered.h"
 #include "tests/faults/script.h"
@@ -135,7 +135,7 @@ static void read_and_compare(struct damage *damage, const char *path)
     free(places);
 }
 
-/* What a start does (bridge/journal_guard.h). */
+/* What a start does (bridge/journal/journal_guard.h). */
 static void recover(struct damage *damage, const char *path)
 {
     struct verify_report verified = {0};

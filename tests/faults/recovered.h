@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bridge/journal.h"
+#include "bridge/journal/journal.h"
 
 struct error;
 struct event;

@@ -14,8 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bridge/delivery.h"
-#include "bridge/journal.h"
+#include "bridge/journal/delivery.h"
+#include "bridge/journal/journal.h"
 
 struct event;
 

@@ -8,9 +8,9 @@
 
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
-#include "bridge/catch_up_account.h"
-#include "bridge/catch_up_store.h"
-#include "bridge/checked_json.h"
+#include "bridge/catch_up/catch_up_account.h"
+#include "bridge/catch_up/catch_up_store.h"
+#include "bridge/runtime/checked_json.h"
 #include "schemas/json_reader.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -9,9 +9,9 @@
 
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
-#include "bridge/close_refusal.h"
-#include "bridge/close_subscription.h"
-#include "bridge/pair_list.h"
+#include "bridge/close/close_refusal.h"
+#include "bridge/close/close_subscription.h"
+#include "bridge/close/pair_list.h"
 #include "schemas/json_reader.h"
 #include "tests/fuzz/fuzz.h"
 

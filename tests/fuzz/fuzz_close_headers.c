@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bridge/close_headers.h"
+#include "bridge/close/close_headers.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check_wait(int64_t ms)

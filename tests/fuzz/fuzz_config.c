@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "bridge/base/buf.h"
-#include "bridge/config.h"
-#include "bridge/config_diff.h"
+#include "bridge/config/config.h"
+#include "bridge/config/config_diff.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "bridge/base/error.h"
-#include "bridge/event_log_page.h"
+#include "bridge/close/event_log_page.h"
 #include "schemas/event.h"
 #include "schemas/event_parser.h"
 #include "schemas/json_reader.h"

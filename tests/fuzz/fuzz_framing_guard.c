@@ -2,7 +2,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "bridge/framing_guard.h"
+#include "bridge/http/framing_guard.h"
 #include "tests/fuzz/fuzz.h"
 
 enum { MAX_HEAD = 4096 };

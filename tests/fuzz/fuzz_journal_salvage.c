@@ -11,10 +11,10 @@
 #include <string.h>
 
 #include "bridge/base/error.h"
-#include "bridge/journal_image.h"
-#include "bridge/journal_plan.h"
-#include "bridge/journal_records.h"
-#include "bridge/journal_scan.h"
+#include "bridge/journal/journal_image.h"
+#include "bridge/journal/journal_plan.h"
+#include "bridge/journal/journal_records.h"
+#include "bridge/journal/journal_scan.h"
 #include "schemas/event.h"
 #include "tests/fuzz/fuzz.h"
 

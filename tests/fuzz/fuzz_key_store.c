@@ -8,9 +8,9 @@
 
 #include "bridge/base/buf.h"
 #include "bridge/base/error.h"
-#include "bridge/checked_json.h"
-#include "bridge/key_store_format.h"
-#include "bridge/stored_account.h"
+#include "bridge/runtime/checked_json.h"
+#include "bridge/subscriptions/key_store_format.h"
+#include "bridge/subscriptions/stored_account.h"
 #include "schemas/json_reader.h"
 #include "tests/fuzz/fuzz.h"
 

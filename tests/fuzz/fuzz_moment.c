@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "bridge/base/error.h"
-#include "bridge/moment.h"
+#include "bridge/config/moment.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,8 +2,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "bridge/signature.h"
-#include "bridge/trace_context.h"
+#include "bridge/webhook/signature.h"
+#include "bridge/webhook/trace_context.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Input: hash, timestamp and body, parted by line feeds. */
