@@ -240,10 +240,15 @@ static bool make_room(struct walk *walk, size_t size)
     return true;
 }
 
-static bool wants_value(const struct walk *walk)
+/* How much of a long value somebody wants to see. */
+static size_t wanted(const struct walk *walk, size_t size)
 {
-    return walk->tree == FREE_TREE || walk->tree == MAIN_TREE ||
-           (walk->rows && walk->rows->wants[walk->tree]);
+    if (walk->tree == FREE_TREE || walk->tree == MAIN_TREE ||
+        (walk->rows && walk->rows->wants[walk->tree]))
+        return size;
+    if (!walk->rows || !walk->rows->wants_beginning[walk->tree])
+        return 0;
+    return size < IMAGE_BEGINNING ? size : IMAGE_BEGINNING;
 }
 
 /* Pages said to be free: larger numbers first, and nobody uses them. */
@@ -304,6 +309,7 @@ static void take_long_value(struct walk *walk, struct text key, uint64_t number,
     struct page_head head;
     uint32_t pages;
 
+    size = wanted(walk, size);
     if (number >= image->page_count ||
         !read_at(walk, number * image->page_size, &head, sizeof(head))) {
         problem(walk, "page %" PRIu64 " cannot be read", number);
@@ -318,7 +324,7 @@ static void take_long_value(struct walk *walk, struct text key, uint64_t number,
     if (!claim(walk, number, pages, PAGE_LONG))
         return;
     walk->seen.long_pages += pages;
-    if (!wants_value(walk) || !make_room(walk, size))
+    if (size == 0 || !make_room(walk, size))
         return;
     if (read_at(walk, number * image->page_size + HEAD_SIZE, walk->value, size))
         take_value(walk, key, (struct text){(const char *)walk->value, size}, 0);
@@ -372,7 +378,7 @@ static size_t walk_leaf_node(struct walk *walk, const struct node *node)
     if (is_long) {
         memcpy(&number, data, sizeof(number));
         take_long_value(walk, key, number, size);
-    } else if (wants_value(walk)) {
+    } else if (wanted(walk, size)) {
         take_value(walk, key, (struct text){(const char *)data, size}, node->head.flags);
     }
     return (NODE_SIZE + key.size + inside + 1) / 2 * 2;

@@ -55,10 +55,14 @@ struct image {
     char first_problem[160];
 };
 
+enum { IMAGE_BEGINNING = 256 }; /* bytes of a value that cost no page more than its row does */
+
 /* Who looks at the rows. */
 struct image_rows {
     void *context;
-    bool wants[STORE_DB_COUNT]; /* whose values are read and given to ... */
+    bool wants[STORE_DB_COUNT];           /* whose values are read and given to ... */
+    bool wants_beginning[STORE_DB_COUNT]; /* ... or only IMAGE_BEGINNING bytes of them at least ...
+                                           */
     /* ... this; key and value are gone afterwards. False: it found the value damaged. */
     bool (*row)(void *context, enum store_db db, struct text key, struct text value);
 };

@@ -148,9 +148,58 @@ static bool is_meta(struct text key, struct text value)
     return !text_equal_string(key, "secret") || secret_check(value.data, value.size, &secret);
 }
 
+_Static_assert(IMAGE_BEGINNING >= sizeof(struct event_record), "the head of a chunk's first event");
+
+struct checks {
+    bool reads_all;
+    uint64_t events;
+    uint64_t last;     /* key of the chunk before; 0: none */
+    uint64_t next_seq; /* as the journal's state says; 0: it does not */
+    bool is_doubtful;
+};
+
+/*
+ * A bit in a key of a chunk leaves the keys in order when it hits one of the lowest. Numbers have
+ * no gaps but those that a salvage left, so the beginnings of the chunks tell when a key does not
+ * say the last number of its own: then all is to be read.
+ */
+static void check_beginning(struct checks *checks, struct text value, uint64_t last)
+{
+    struct event_record head;
+
+    if (value.size < sizeof(head)) {
+        checks->is_doubtful = true;
+        return;
+    }
+    memcpy(&head, value.data, sizeof(head));
+    if (head.magic != EVENT_MAGIC || head.seq > last ||
+        (checks->last && head.seq != checks->last + 1))
+        checks->is_doubtful = true;
+    checks->last = last;
+}
+
+static bool check_events(struct checks *checks, struct text value, uint64_t last)
+{
+    if (checks->reads_all)
+        return is_chunk(value, last, &checks->events);
+    check_beginning(checks, value, last);
+    return true;
+}
+
+static bool check_meta(struct checks *checks, struct text key, struct text value)
+{
+    struct journal_state state;
+
+    if (!is_meta(key, value))
+        return false;
+    if (text_equal_string(key, "state") && state_check(value.data, value.size, &state))
+        checks->next_seq = state.next_seq;
+    return true;
+}
+
 static bool check_row(void *context, enum store_db db, struct text key, struct text value)
 {
-    uint64_t *events = context;
+    struct checks *checks = context;
     struct cursor_record cursor;
     struct marks_head marks;
     uint64_t number = 0;
@@ -159,9 +208,9 @@ static bool check_row(void *context, enum store_db db, struct text key, struct t
         memcpy(&number, key.data, sizeof(number));
     switch (db) {
     case STORE_META:
-        return is_meta(key, value);
+        return check_meta(checks, key, value);
     case STORE_EVENTS:
-        return is_chunk(value, number, events);
+        return check_events(checks, value, number);
     case STORE_CURSORS:
         return cursor_check(value.data, value.size, &cursor) &&
                text_equal_string(key, cursor.publisher);
@@ -177,32 +226,43 @@ static bool check_row(void *context, enum store_db db, struct text key, struct t
 }
 
 /* The small values, or all of them. */
-static struct image_rows checked_rows(bool reads_all, uint64_t *events)
+static int check(struct image *image, const struct image_source *source, struct checks *checks,
+                 struct error *err)
 {
-    struct image_rows rows = {.context = events, .row = check_row};
+    struct image_rows rows = {.context = checks, .row = check_row};
+    int rc;
 
     for (int db = 0; db < STORE_DB_COUNT; db++)
-        rows.wants[db] = reads_all || db == STORE_META || db == STORE_CURSORS || db == STORE_MARKS;
-    return rows;
+        rows.wants[db] =
+            checks->reads_all || db == STORE_META || db == STORE_CURSORS || db == STORE_MARKS;
+    rows.wants_beginning[STORE_EVENTS] = !checks->reads_all;
+    rc = image_read(image, source, &rows, err);
+    if (checks->last && checks->last + 1 != checks->next_seq)
+        checks->is_doubtful = true;
+    if (rc < 0 || !image_is_sound(image) || checks->reads_all || !checks->is_doubtful)
+        return rc;
+    image_release(image);
+    *image = (struct image){.problems = 0};
+    *checks = (struct checks){.reads_all = true};
+    return check(image, source, checks, err);
 }
 
 static int verify(const struct store *store, bool reads_all, struct verify_report *report,
                   struct error *err)
 {
-    uint64_t events = 0;
-    struct image_rows rows = checked_rows(reads_all, &events);
+    struct checks checks = {.reads_all = reads_all};
     struct image_source source;
     struct image image = {.problems = 0};
     struct file file;
     int rc = open_source(store, &file, &source, err);
 
     if (rc == 0)
-        rc = image_read(&image, &source, &rows, err);
+        rc = check(&image, &source, &checks, err);
     if (rc == 0) {
         *report = (struct verify_report){.is_sound = image_is_sound(&image),
                                          .is_foreign = image.is_foreign,
                                          .problems = image.problems,
-                                         .events = events,
+                                         .events = checks.events,
                                          .bytes = source.size};
         memcpy(report->first_problem, image.first_problem, sizeof(report->first_problem));
         memcpy(report->entries, image.entries, sizeof(report->entries));
@@ -215,12 +275,12 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
 
 bool store_is_damaged(const struct store *store)
 {
-    struct image_rows rows = checked_rows(false, NULL);
+    struct checks checks = {.reads_all = false};
     struct image image = {.problems = 0};
     struct image_source source;
     struct file file;
     bool is_damaged = open_source(store, &file, &source, NULL) == 0 &&
-                      image_read(&image, &source, &rows, NULL) == 0 && !image_is_sound(&image) &&
+                      check(&image, &source, &checks, NULL) == 0 && !image_is_sound(&image) &&
                       image.unreadable == 0;
 
     image_release(&image);
@@ -363,14 +423,14 @@ static int salvage_image(const struct store *store, const struct image *image,
 static int salvage(const struct store *store, const struct clock *clock,
                    struct salvage_report *report, struct error *err)
 {
-    struct image_rows rows = checked_rows(false, NULL);
+    struct checks checks = {.reads_all = false};
     struct image_source source;
     struct image image = {.problems = 0};
     struct file file;
     int rc = open_source(store, &file, &source, err);
 
     if (rc == 0)
-        rc = image_read(&image, &source, &rows, err);
+        rc = check(&image, &source, &checks, err);
     if (rc == 0 && image.is_foreign)
         rc = error_set(err, ERROR_CONFIG,
                        "journal %s: data.mdb is a database of something else; give the journal a "

@@ -24,7 +24,7 @@ class Tap:
         self.path = folder / "tap"
         self.read = 0  # bytes of the file
         self.taken = []
-        self.process = Process("mosquitto_sub", ["mosquitto_sub", "-V", "5", "-p", broker.port, "-q", "2", "-t", "#", "-F",
+        self.process = Process("mosquitto_sub", ["mosquitto_sub", "-V", "5", "-h", "127.0.0.1", "-p", broker.port, "-q", "2", "-t", "#", "-F",
                                                  "%U\t%t\t%P\t%x"], self.path).start()
 
     def messages(self):

@@ -40,8 +40,10 @@ def everything(bridge, ledger, kafka, topic, tap=None, timeout=120):
     ledger.take_kafka(kafka.read_all(topic, timeout=timeout))
     if tap:
         accepted = ledger.accepted_ids()
-        wait_until(lambda: accepted <= {message.event_id for message in tap.messages()}, 30, "mosquitto passed it on",
-                   interval=0.5)
+
+        def missing():
+            return sorted(accepted - {message.event_id for message in tap.messages()})
+        wait_until(lambda: not missing(), 30, lambda: f"mosquitto passed on all but {missing()}", interval=0.5)
         ledger.take_mqtt(tap.messages())
     return judge(ledger, *publishers)
 
