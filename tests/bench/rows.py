@@ -264,6 +264,7 @@ def beside(run):
     close = CloseServer(rate_limit=CLOSE_RATE)
     try:
         _fill_log(close, int(CLOSE_RATE[0] * 50 * (seconds + 5)))
+        bench.kafka.create_topics("bench-beside", partitions=4)  # else everybody waits once for it to be made
         account = {"name": "main", "api_key": close.api_key, "api_url": close.url, "signature_keys": [KEY], "sync": "manual",
                    "catch_up": {"interval": 0}}
         bridge = bench.bridge(kafka=True, accounts=[account], topic_map=[
