@@ -3,7 +3,9 @@ import time
 
 import pytest
 
+from tests.e2e.bridge import KEY
 from tests.faults.checker import judge
+from tests.faults.journal import Shim
 from tests.peers.process import wait_until
 
 pytestmark = pytest.mark.row("F1")
@@ -86,3 +88,48 @@ def test_nothing_is_lost_when_killed_with_kafka_silent_and_nothing_comes_twice_w
             most_duplicates_of_one_kill=most, slowest_start_s=round(slowest, 2))
     assert most["kafka"] <= WINDOW["kafka"]
     assert slowest <= STARTS_WITHIN
+
+
+def of_the_event_log(close, count):
+    """So many events of the last hours, one a minute, which only the log has."""
+    events = []
+    for number in range(count):
+        date = close.ago(60 * (count + 60 - number))
+        events.append(close.maker.event("lead", "updated", date_created=date, date_updated=date))
+        close.log.record(events[-1])
+    return {event["id"] for event in events}
+
+
+def test_a_kill_before_what_was_read_from_the_event_log_is_durable_skips_none_of_it(make_bridge, kafka, close_server, topic, tmp_path,
+                                                                                 figures):
+    kafka.create_topics(topic)
+    journal = tmp_path / "journal"
+    journal.mkdir(mode=0o700)
+    shim = Shim(tmp_path, journal)
+    bridge = make_bridge(kafka)
+    bridge.env = shim.env
+    account = {"name": "main", "api_key": close_server.api_key, "api_url": close_server.url, "signature_keys": [KEY], "sync": "manual",
+               "catch_up": {"interval": "1h", "settle": "0s"}}
+    bridge.start(journal={"path": str(journal)}, accounts=[account], topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
+    wait_until(lambda: bridge.control("/control/catch-up").json["accounts"][0]["point"], 30, "the first run was made")
+    bridge.kill()
+
+    close_server.behaviour.clock_skew += 12 * 3600
+    events = of_the_event_log(close_server, 300)
+    shim.delay_syncs(1)  # twice in a commit: a kill within them leaves nothing of it; beside the journal nothing is slow
+    pages = []
+    close_server.on_request = lambda call: pages.append(call) if call.group == "event" and call.phase == "answered" else None
+    bridge.launch()
+    wait_until(lambda: pages, 60, "it reads the log")
+    begun = shim.count("sync")
+    wait_until(lambda: shim.count("sync") > begun, 30, "what was read is being committed")
+    time.sleep(0.5)  # into the sync
+    bridge.kill()
+    close_server.on_request = None
+    shim.delay_syncs(0)
+    bridge.start()
+    with kafka.reader(topic) as reader:
+        reader.until(lambda records: events <= {record.event_id for record in records}, 60)
+        came = [record.event_id for record in reader.records]
+    assert len(came) == len(set(came)) == len(events)
+    figures(killed_while_the_event_log_is_stored=1, read=len(events), skipped=0)
