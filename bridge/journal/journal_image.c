@@ -470,6 +470,8 @@ static void walk_page(struct walk *walk, uint64_t number, unsigned depth)
 /* True when all of it was reached and is right. */
 static bool walk_tree(struct walk *walk, int tree, const struct db_record *db)
 {
+    bool is_empty;
+
     walk->tree = tree;
     walk->has_integer_keys = (db->flags & INTEGER_KEYS) != 0 || tree == FREE_TREE;
     walk->is_whole = true;
@@ -478,18 +480,13 @@ static bool walk_tree(struct walk *walk, int tree, const struct db_record *db)
     if (tree < STORE_DB_COUNT &&
         walk->has_integer_keys != store_has_integer_keys((enum store_db)tree))
         problem(walk, "its keys are not of its kind");
-    if (db->root == no_page) {
-        if (db->entries)
-            problem(walk, "it has rows but no pages");
-        return walk->is_whole;
-    }
+    is_empty = db->root == no_page;
+    if (is_empty ? db->depth != 0 : db->depth == 0 || db->depth > MAX_DEPTH)
+        problem(walk, "it cannot be %u levels deep", (unsigned)db->depth);
     if (!walk->is_whole)
         return false;
-    if (db->depth == 0 || db->depth > MAX_DEPTH) {
-        problem(walk, "it cannot be %u levels deep", (unsigned)db->depth);
-        return false;
-    }
-    walk_page(walk, db->root, db->depth);
+    if (!is_empty)
+        walk_page(walk, db->root, db->depth);
     if (walk->is_whole &&
         (walk->seen.entries != db->entries || walk->seen.branch_pages != db->branch_pages ||
          walk->seen.leaf_pages != db->leaf_pages || walk->seen.long_pages != db->long_pages))

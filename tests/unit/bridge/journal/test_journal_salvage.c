@@ -503,6 +503,37 @@ static void a_wrong_bit_in_a_key_costs_nothing(void **state)
     assert_true(rows > 0);
 }
 
+/* The journal's space is counted by them: one that is too large would leave none. */
+static void a_wrong_count_of_an_empty_tree_is_noticed(void **state)
+{
+    enum { LEAF_PAGES = 16, NAME = sizeof("parked") - 1 };
+    struct fixture *fixture = *state;
+    unsigned char *bytes;
+    unsigned unsound = 0;
+    size_t size;
+
+    fixture_open(fixture);
+    assert_int_equal(fixture_post_id(fixture, "old"), DELIVERY_ACCEPTED);
+    fixture_close(fixture);
+    bytes = read_data(fixture, &size);
+    for (size_t at = 0; at + NAME + 48 <= size; at++) {
+        if (memcmp(bytes + at, "parked", NAME) != 0)
+            continue;
+        bytes[at + NAME + LEAF_PAGES + 2] ^= 1;
+        start_again(fixture, bytes, size);
+        bytes[at + NAME + LEAF_PAGES + 2] ^= 1;
+        if (!verify(fixture, false).is_sound) {
+            unsound++;
+            salvage(fixture);
+        }
+        fixture_open(fixture);
+        assert_int_equal(fixture_post_id(fixture, "new"), DELIVERY_ACCEPTED);
+        fixture_close(fixture);
+    }
+    free(bytes);
+    assert_true(unsound > 0);
+}
+
 static void wherever_the_file_is_cut_what_is_sound_is_kept(void **state)
 {
     struct fixture *fixture = *state;
@@ -535,6 +566,7 @@ int main(void)
         SALVAGE_TEST(an_interrupted_salvage_is_finished),
         SALVAGE_TEST(it_is_verified_unless_it_was_closed_in_order),
         SALVAGE_TEST(whatever_page_is_damaged_what_is_sound_is_kept),
+        SALVAGE_TEST(a_wrong_count_of_an_empty_tree_is_noticed),
         SALVAGE_TEST(a_wrong_bit_in_a_key_costs_nothing),
         SALVAGE_TEST(wherever_the_file_is_cut_what_is_sound_is_kept),
     };
