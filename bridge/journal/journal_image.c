@@ -505,7 +505,7 @@ static bool read_meta(struct walk *walk, uint64_t offset, struct meta_record *ou
     size = out_meta->free.pad;
     return (head.flags & FLAG_META) && out_meta->magic == meta_magic &&
            out_meta->version == META_VERSION && size >= MIN_PAGE && size <= MAX_PAGE &&
-           (size & (size - 1)) == 0;
+           (size & (size - 1)) == 0 && out_meta->last_page < out_meta->map_size / size;
 }
 
 /* Commits write them in turn. */
@@ -539,6 +539,20 @@ static bool find_meta(struct walk *walk, struct meta_record *out_meta)
     return true;
 }
 
+/* Beside databases of ours one that is not: its name is damaged. */
+static bool has_wrong_name(struct walk *walk)
+{
+    bool has_ours = false;
+
+    for (int db = 0; db < STORE_DB_COUNT; db++)
+        has_ours = has_ours || walk->has_db[db];
+    if (!walk->image->is_foreign || !has_ours)
+        return false;
+    walk->image->is_foreign = false;
+    problem(walk, "a database has the name of none");
+    return true;
+}
+
 static void walk_all(struct walk *walk, const struct meta_record *meta)
 {
     struct image *image = walk->image;
@@ -547,7 +561,7 @@ static void walk_all(struct walk *walk, const struct meta_record *meta)
     walk->last_page = meta->last_page;
     for (uint64_t i = 0; i < META_PAGES && i < image->page_count; i++)
         image->pages[i] = PAGE_META;
-    is_main_whole = walk_tree(walk, MAIN_TREE, &meta->main);
+    is_main_whole = walk_tree(walk, MAIN_TREE, &meta->main) && !has_wrong_name(walk);
     for (int db = 0; db < STORE_DB_COUNT; db++) {
         image->is_known[db] = is_main_whole;
         if (walk->has_db[db])
