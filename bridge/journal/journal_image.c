@@ -467,6 +467,11 @@ static void walk_page(struct walk *walk, uint64_t number, unsigned depth)
 
 /* ---- trees ---- */
 
+static unsigned flags_of(int tree)
+{
+    return tree < STORE_DB_COUNT && store_has_integer_keys((enum store_db)tree) ? INTEGER_KEYS : 0;
+}
+
 /* True when all of it was reached and is right. */
 static bool walk_tree(struct walk *walk, int tree, const struct db_record *db)
 {
@@ -477,8 +482,8 @@ static bool walk_tree(struct walk *walk, int tree, const struct db_record *db)
     walk->is_whole = true;
     walk->seen = (struct db_record){.pad = 0};
     walk->previous.is_set = walk->floor.is_set = false;
-    if (tree < STORE_DB_COUNT &&
-        walk->has_integer_keys != store_has_integer_keys((enum store_db)tree))
+    if (tree != FREE_TREE &&
+        db->flags != flags_of(tree)) /* there those of LMDB's environment are */
         problem(walk, "its keys are not of its kind");
     is_empty = db->root == no_page;
     if (is_empty ? db->depth != 0 : db->depth == 0 || db->depth > MAX_DEPTH)
