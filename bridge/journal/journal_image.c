@@ -482,8 +482,8 @@ static bool walk_tree(struct walk *walk, int tree, const struct db_record *db)
     walk->is_whole = true;
     walk->seen = (struct db_record){.pad = 0};
     walk->previous.is_set = walk->floor.is_set = false;
-    if (tree != FREE_TREE &&
-        db->flags != flags_of(tree)) /* there those of LMDB's environment are */
+    /* Those of the free list's record are LMDB's environment's, too. */
+    if (tree == FREE_TREE ? (db->flags & 0xff) != INTEGER_KEYS : db->flags != flags_of(tree))
         problem(walk, "its keys are not of its kind");
     is_empty = db->root == no_page;
     if (is_empty ? db->depth != 0 : db->depth == 0 || db->depth > MAX_DEPTH)
