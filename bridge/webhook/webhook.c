@@ -177,9 +177,9 @@ static void on_resumed(struct http_deferred *deferred)
 {
     struct webhook_pending *pending = container_of(deferred, struct webhook_pending, deferred);
 
-    settle(pending, result_of(pending->delivery.outcome), pending->delivery.reason);
     if (pending->delivery.outcome == DELIVERY_DEAD_LETTERED)
-        count_dead(pending->worker->webhook);
+        count_dead(pending->worker->webhook); /* before the answer: who has it may look */
+    settle(pending, result_of(pending->delivery.outcome), pending->delivery.reason);
     event_unref(pending->delivery.event);
 }
 
