@@ -44,20 +44,6 @@ static void announce(struct kafka_watcher *watcher)
     (void)n; /* it is full: then it is readable */
 }
 
-static struct timespec after_ms(int64_t ms)
-{
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    return until;
-}
-
 static enum kafka_answer ask(rd_kafka_t *producer, char *out_reason)
 {
     const struct rd_kafka_metadata *metadata = NULL;
@@ -76,7 +62,7 @@ static enum kafka_answer ask(rd_kafka_t *producer, char *out_reason)
 /* lock held */
 static void wait_ms(struct kafka_watcher *watcher, int64_t ms, bool until_asked)
 {
-    struct timespec until = after_ms(ms);
+    struct timespec until = thread_deadline(ms);
 
     while (!watcher->is_ending && !(until_asked && watcher->must_ask)) {
         if (pthread_cond_timedwait(&watcher->changed, &watcher->lock, &until) == ETIMEDOUT)
@@ -134,7 +120,6 @@ struct kafka_watcher *kafka_watcher_start(struct rd_kafka_s *producer, int annou
                                           struct error *err)
 {
     struct kafka_watcher *watcher = calloc(1, sizeof(*watcher));
-    pthread_condattr_t attributes;
 
     if (!watcher) {
         error_set(err, ERROR_FATAL, "out of memory");
@@ -143,10 +128,7 @@ struct kafka_watcher *kafka_watcher_start(struct rd_kafka_s *producer, int annou
     watcher->producer = producer;
     watcher->announce_fd = announce_fd;
     pthread_mutex_init(&watcher->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&watcher->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&watcher->changed);
     if (thread_start(&watcher->thread, "kafka-watch", watch, watcher, err) < 0) {
         release(watcher);
         return NULL;
@@ -186,7 +168,7 @@ void kafka_watcher_end(struct kafka_watcher *watcher)
 
 bool kafka_watcher_is_gone(struct kafka_watcher *watcher, int64_t timeout_ms)
 {
-    struct timespec until = after_ms(timeout_ms > 0 ? timeout_ms : 0);
+    struct timespec until = thread_deadline(timeout_ms > 0 ? timeout_ms : 0);
     bool is_gone;
 
     pthread_mutex_lock(&watcher->lock);

@@ -101,8 +101,7 @@ struct warnings {
 
 static void warn(struct warnings *warnings, const char *warning)
 {
-    if (warnings->json->size > 0)
-        buf_append_char(warnings->json, ',');
+    buf_append_comma(warnings->json);
     buf_append_json_string(warnings->json, text_of(warning));
     log_warn("catch_up.warning", log_str("account", warnings->account),
              log_str("warning", warning));

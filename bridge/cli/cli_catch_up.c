@@ -59,14 +59,6 @@ static int ask(const struct config *config, const char *method, const char *path
     return cli_control_refused(command_name, out_answer);
 }
 
-static void append_parameter(struct buf *path, const char *name, const char *value)
-{
-    if (!value)
-        return;
-    buf_printf(path, "%c%s=", strchr(path->data, '?') ? '&' : '?', name);
-    cli_control_append_value(path, value);
-}
-
 /* ---- waiting ---- */
 
 static bool is_settled(const struct cli_task *tasks, size_t count)
@@ -200,12 +192,12 @@ static int begin(const struct options *options, const struct config *config)
     int rc;
 
     buf_append_string(&path, "/control/catch-up");
-    append_parameter(&path, "since", options->since);
-    append_parameter(&path, "until", options->until);
-    append_parameter(&path, "account", options->account);
-    append_parameter(&path, "object_type", options->object_type);
-    append_parameter(&path, "action", options->action);
-    append_parameter(&path, "dry_run", options->is_dry_run ? "true" : NULL);
+    cli_control_append_parameter(&path, "since", options->since);
+    cli_control_append_parameter(&path, "until", options->until);
+    cli_control_append_parameter(&path, "account", options->account);
+    cli_control_append_parameter(&path, "object_type", options->object_type);
+    cli_control_append_parameter(&path, "action", options->action);
+    cli_control_append_parameter(&path, "dry_run", options->is_dry_run ? "true" : NULL);
     rc = ask(config, "POST", path.data, &answer);
     if (rc == EX_OK)
         rc = follow(options, config, buf_text(&answer.body));
@@ -222,7 +214,7 @@ static int cancel(const struct options *options, const struct config *config)
     int rc;
 
     buf_append_string(&path, "/control/catch-up");
-    append_parameter(&path, "account", options->account);
+    cli_control_append_parameter(&path, "account", options->account);
     rc = ask(config, "DELETE", path.data, &answer);
     if (rc == EX_OK && !cli_json_check(command_name, buf_text(&answer.body), &document))
         rc = EX_PROTOCOL;

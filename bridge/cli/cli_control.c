@@ -118,16 +118,19 @@ enum control_outcome cli_control_ask(const struct config *config, const char *me
     return code == CURLE_COULDNT_CONNECT ? CONTROL_NOBODY : CONTROL_FAILED;
 }
 
-void cli_control_append_value(struct buf *query, const char *value)
+void cli_control_append_parameter(struct buf *path, const char *name, const char *value)
 {
     static const char plain[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.~";
 
+    if (!value)
+        return;
+    buf_printf(path, "%c%s=", strchr(buf_text(path).data, '?') ? '&' : '?', name);
     for (; *value; value++) {
         if (strchr(plain, *value))
-            buf_append_char(query, *value);
+            buf_append_char(path, *value);
         else
-            buf_printf(query, "%%%02X", (unsigned)(unsigned char)*value);
+            buf_printf(path, "%%%02X", (unsigned)(unsigned char)*value);
     }
 }
 

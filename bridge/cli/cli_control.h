@@ -31,8 +31,9 @@ enum control_outcome cli_control_ask(const struct config *config, const char *me
                                      const char *path, int64_t timeout_ms,
                                      struct control_answer *out_answer);
 
-/* Appends `value` to a query, percent-encoded. */
-void cli_control_append_value(struct buf *query, const char *value);
+/* Appends a parameter to a path that may have some already; `value` is percent-encoded, NULL is no
+ * parameter. */
+void cli_control_append_parameter(struct buf *path, const char *name, const char *value);
 
 /* Prints why the daemon refused (its answer is not 2xx) as `command`, and returns the exit code. */
 int cli_control_refused(const char *command, const struct control_answer *answer);

@@ -162,14 +162,6 @@ static int print_all(struct text answer)
 
 /* ---- the command ---- */
 
-static void append_filter(struct buf *path, const char *name, const char *value)
-{
-    if (!value)
-        return;
-    buf_printf(path, "&%s=", name);
-    cli_control_append_value(path, value);
-}
-
 static int search(const struct request *request, const struct config *config)
 {
     struct request copy = *request;
@@ -178,10 +170,10 @@ static int search(const struct request *request, const struct config *config)
     int rc;
 
     buf_printf(&path, "/control/events?limit=%llu", (unsigned long long)request->limit);
-    append_filter(&path, "id", request->id);
-    append_filter(&path, "lead_id", request->lead_id);
-    append_filter(&path, "object_type", request->object_type);
-    append_filter(&path, "since", request->since);
+    cli_control_append_parameter(&path, "id", request->id);
+    cli_control_append_parameter(&path, "lead_id", request->lead_id);
+    cli_control_append_parameter(&path, "object_type", request->object_type);
+    cli_control_append_parameter(&path, "since", request->since);
     rc = cli_ask(
         &(struct cli_question){"events", "GET", buf_text(&path).data, search_journal, &copy},
         config, &json);

@@ -106,14 +106,6 @@ static int use_journal(void *context, const struct config *config, struct buf *j
 
 /* ---- asking ---- */
 
-static void append_filter(struct buf *path, const char *name, const char *value)
-{
-    if (!value)
-        return;
-    buf_printf(path, "&%s=", name);
-    cli_control_append_value(path, value);
-}
-
 static void append_path(const struct request *request, struct buf *path)
 {
     buf_append_string(path, request->action == RETRY ? "/control/dead-letters/retry?"
@@ -124,9 +116,9 @@ static void append_path(const struct request *request, struct buf *path)
         buf_printf(path, "limit=%" PRIu64 "&after=%" PRIu64, request->limit, request->after);
     else
         buf_append_string(path, "all=true");
-    append_filter(path, "publisher", request->publisher);
-    append_filter(path, "topic", request->topic);
-    append_filter(path, "reason", request->reason);
+    cli_control_append_parameter(path, "publisher", request->publisher);
+    cli_control_append_parameter(path, "topic", request->topic);
+    cli_control_append_parameter(path, "reason", request->reason);
 }
 
 static int ask(const struct request *request, const struct config *config, struct buf *json)

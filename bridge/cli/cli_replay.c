@@ -88,27 +88,19 @@ static int look(const struct config *config, const char *method, const char *whe
     return rc;
 }
 
-static void append(struct buf *query, const char *name, const char *value)
-{
-    if (!value)
-        return;
-    buf_printf(query, "%c%s=", strchr(buf_text(query).data, '?') ? '&' : '?', name);
-    cli_control_append_value(query, value);
-}
-
 static int start(const struct options *options, const struct config *config, struct view *view)
 {
     struct buf query = {0};
     int rc;
 
     buf_append_string(&query, path);
-    append(&query, "since", options->since);
-    append(&query, "until", options->until);
-    append(&query, "object_type", options->object_type);
-    append(&query, "publisher", options->publisher);
-    append(&query, "topic", options->topic);
-    append(&query, "account", options->account);
-    append(&query, "dry_run", options->is_dry_run ? "true" : NULL);
+    cli_control_append_parameter(&query, "since", options->since);
+    cli_control_append_parameter(&query, "until", options->until);
+    cli_control_append_parameter(&query, "object_type", options->object_type);
+    cli_control_append_parameter(&query, "publisher", options->publisher);
+    cli_control_append_parameter(&query, "topic", options->topic);
+    cli_control_append_parameter(&query, "account", options->account);
+    cli_control_append_parameter(&query, "dry_run", options->is_dry_run ? "true" : NULL);
     rc = look(config, "POST", buf_text(&query).data, view);
     buf_release(&query);
     return rc;

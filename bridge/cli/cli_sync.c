@@ -110,10 +110,7 @@ static void append_path(struct buf *path, const struct options *options)
         buf_append_string(path, "/control/subscriptions");
     else
         buf_printf(path, "/control/sync?dry_run=%s", options->is_dry_run ? "true" : "false");
-    if (options->account) {
-        buf_append_string(path, options->is_removal ? "?account=" : "&account=");
-        cli_control_append_value(path, options->account);
-    }
+    cli_control_append_parameter(path, "account", options->account);
 }
 
 /* Replicas share no keys file: in broker mode the command does it itself. */

@@ -173,24 +173,10 @@ static int look_once(struct topic_keeper *keeper)
 
 /* ---- the thread ---- */
 
-static struct timespec after_ms(int64_t ms)
-{
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    return until;
-}
-
 /* lock held. Until a look is wanted, or `pause_ms` is over unless that is 0. */
 static void wait_for_work(struct topic_keeper *keeper, int64_t pause_ms)
 {
-    struct timespec until = after_ms(pause_ms);
+    struct timespec until = thread_deadline(pause_ms);
 
     while (!atomic_load(&keeper->is_stopping) && keeper->done == keeper->wanted) {
         if (pause_ms == 0)
@@ -245,7 +231,7 @@ void topic_keeper_ask(struct topic_keeper *keeper)
 
 bool topic_keeper_look(struct topic_keeper *keeper, int64_t timeout_ms, struct buf *json)
 {
-    struct timespec until = after_ms(timeout_ms);
+    struct timespec until = thread_deadline(timeout_ms);
     bool has_answer;
     uint64_t number;
 
@@ -290,14 +276,10 @@ struct topic_keeper *topic_keeper_start(const struct config *config, struct metr
                                         struct error *err)
 {
     struct topic_keeper *keeper = alloc_zeroed(1, sizeof(*keeper));
-    pthread_condattr_t attributes;
 
     keeper->config = config_ref(config);
     pthread_mutex_init(&keeper->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&keeper->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    thread_cond_init(&keeper->changed);
     make_series(keeper, metrics);
     if (thread_start(&keeper->thread, "topics", run, keeper, err) == 0)
         return keeper;
