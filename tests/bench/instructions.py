@@ -14,11 +14,13 @@ TOLERANCE = 0.03
 LINE = re.compile(r"^\s*([\d,]+) \([ \d.]+%\)\s+(\S+?):(\S.*?)(?: \[(.*)\])?$")
 
 # Of our own code, by the file; the first that fits.
+BASE = "base and inlined headers"
 OURS = (
-    ("http", ("bridge/http_", "bridge/framing_guard")),
-    ("verify, parse, route", ("bridge/webhook", "bridge/signature", "bridge/trace_", "bridge/identity", "bridge/topic_map",
-                              "bridge/metrics", "schemas/")),
-    ("journal", ("bridge/journal", "bridge/dedupe", "bridge/recent")),
+    (BASE, ("bridge/base/",)),
+    ("http", ("bridge/http/",)),
+    ("verify, parse, route", ("bridge/webhook/", "bridge/config/topic_map", "bridge/runtime/metrics", "bridge/journal/identity",
+                              "schemas/")),
+    ("journal", ("bridge/journal/", "bridge/dispatcher/recent")),
     ("dispatch, publish", ("bridge/", "publishers/")),
 )
 LIBRARIES = {"libh2o": "h2o", "libcrypto": "OpenSSL", "libsimdjson": "simdjson", "liblmdb": "LMDB", "librdkafka": "librdkafka",
@@ -34,7 +36,7 @@ def _group(file, binary):
     for name, parts in OURS:
         if any(part in file for part in parts):
             return name
-    return "base and inlined headers"
+    return BASE
 
 
 def _read(path):

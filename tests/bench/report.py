@@ -2,7 +2,7 @@
 from tests.bench import machine
 
 MIB = 1024 * 1024
-COLUMNS = ("", "events/s", "x bare", "CPU us", "x bare", "p50 ms", "p99 ms", "p99.9 ms", "RssAnon MiB", "written B")
+COLUMNS = ("", "events/s", "bare", "x", "CPU us", "bare", "x", "p50 ms", "p99 ms", "p99.9 ms", "RssAnon MiB", "written B")
 
 
 def _number(value, form):
@@ -12,8 +12,9 @@ def _number(value, form):
 def _cells(row):
     latency = row.latency_us or {}
     milliseconds = [_number(latency[point] / 1000 if point in latency else None, ".2f") for point in ("p50", "p99", "p99.9")]
-    return [row.name, _number(row.rate, ",.0f"), _number(row.rate_ratio, ".2f"), _number(row.cpu_us, ".1f"),
-            _number(row.cpu_ratio, ".2f"), *milliseconds, _number(row.memory and row.memory / MIB, ".0f"),
+    bare = row.floor
+    return [row.name, _number(row.rate, ",.0f"), _number(bare and bare.rate, ",.0f"), _number(row.rate_ratio, ".2f"),
+            _number(row.cpu_us, ".1f"), _number(bare and bare.cpu_us, ".1f"), _number(row.cpu_ratio, ".2f"), *milliseconds, _number(row.memory and row.memory / MIB, ".0f"),
             _number(row.written, ",.0f")]
 
 
@@ -51,7 +52,7 @@ def _by_thread(run):
     """Where the CPU time of an event goes."""
     lines = ["| CPU us an event | " + " | ".join(THREADS) + " | others | all |", "|---|" + "---:|" * (len(THREADS) + 2)]
     for row in run.rows:
-        if not row.threads or row.floor is row:
+        if not row.threads:
             continue
         named = [row.threads.get(name, 0) for name in THREADS]
         cells = [f"{spent:.1f}" if spent >= 0.05 else "" for spent in (*named, row.cpu_us - sum(named), row.cpu_us)]
@@ -76,6 +77,7 @@ def as_json(run, command):
     rows = []
     for row in run.rows:
         fields = {name: value for name, value in vars(row).items() if name not in ("floor", "targets")}
-        rows.append({**fields, "rate_ratio": row.rate_ratio, "cpu_ratio": row.cpu_ratio,
+        bare = {"rate": row.floor.rate, "cpu_us": row.floor.cpu_us} if row.floor else None
+        rows.append({**fields, "bare": bare, "rate_ratio": row.rate_ratio, "cpu_ratio": row.cpu_ratio,
                      "targets": [{"target": sentence, "met": is_met} for sentence, is_met in row.targets]})
     return {"command": command, "machine": machine.describe(), "fsync_us": run.sync_us, "rows": rows}

@@ -1,6 +1,7 @@
 """What is measured. A group makes one row or several that belong together."""
 import dataclasses
 import json
+import os
 import subprocess
 import threading
 import time
@@ -12,10 +13,33 @@ from tests.peers.close_events import catalog
 from tests.peers.close_server import CloseServer
 from tests.peers.process import wait_until
 
+USUAL = "journal, Kafka"  # the row that others are compared with
 DRAIN_WITHIN = 120  # seconds
+LARGE_JOURNAL = 4 * 1024 ** 3  # bytes
 MIB = 1024 * 1024
 LIVE_RATE = 100  # beside a catch-up
 CLOSE_RATE = (20, 1)  # requests, seconds: what Close's documents name
+
+
+@dataclasses.dataclass
+class Floor:
+    """What the bare server did under some load."""
+    events: int = 0
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def rate(self):
+        return self.events / self.seconds
+
+    @property
+    def cpu_us(self):
+        return self.cpu_s / self.events * 1e6
+
+    def add(self, result, cost):
+        self.events += result["answered"]
+        self.seconds += result["seconds"]
+        self.cpu_s += cost.cpu_us * cost.events / 1e6
 
 
 @dataclasses.dataclass
@@ -26,7 +50,7 @@ class Row:
     latency_us: dict = None
     memory: int = None  # anonymous, bytes
     written: float = None  # bytes for each event
-    floor: "Row" = None  # the bare server under the same load
+    floor: "Floor" = None  # the bare server under the same load, right before and behind
     load_cpu_us: float = None
     others: float = None  # share of the machine that other programs used
     threads: dict = None  # CPU microseconds of each event, by thread
@@ -47,6 +71,14 @@ class Row:
     def cpu_at_most(self, limit):
         self.target(f"CPU at most {limit} x the bare server: {self.cpu_ratio:.2f}", self.cpu_ratio <= limit)
 
+    def flat_against(self, other, limit=0.10, is_same_load=True):
+        """The cost of an event does not depend on what differs between the two. Under the same load the bare server's tells how
+        fast the machine was at each."""
+        if other:
+            more = self.cpu_ratio / other.cpu_ratio - 1 if is_same_load else self.cpu_us / other.cpu_us - 1
+            what = "x the bare server" if is_same_load else "us"
+            self.target(f"CPU ({what}) within {limit:.0%} of \"{other.name}\": {more:+.0%}", abs(more) <= limit)
+
     def rate_at_least(self, limit):
         self.target(f"events/s at least {limit} x the bare server: {self.rate_ratio:.2f}", self.rate_ratio >= limit)
 
@@ -64,13 +96,12 @@ def _fill(row, result, cost):
 
 
 class Run:
-    """The rows so far, and the bare server's for each kind of load."""
+    """The rows so far."""
 
     def __init__(self, bench, spooled):
         self.bench = bench
         self.spooled = spooled  # events of the backlog
         self.rows = []
-        self.floors = {}
         self.sync_us = None
 
     def add(self, row):
@@ -78,23 +109,36 @@ class Run:
         self.bench.say(f"{row.name}: {row.rate or 0:,.0f} events/s")
         return row
 
-    def floor(self, size="2", connections=64):
-        if (size, connections) not in self.floors:
-            name = f"bare h2o, {size} KB, {connections} connections"
-            self.bench.say(name)
-            result, cost = self.bench.measure_floor(size, connections)
-            row = _fill(Row(name, rate=result["rate"]), result, cost)
-            row.floor = row
-            row.written = None
-            self.floors[size, connections] = self.add(row)
-        return self.floors[size, connections]
+    def row(self, name):
+        """One that was measured before, or None."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    def add_floor(self, row, seconds, size="2", connections=64):
+        """The bare server under the same load, for `row` to be compared with."""
+        row.floor = row.floor or Floor()
+        row.floor.add(*self.bench.measure_floor(size, connections, seconds=seconds))
 
     def steady(self, name, bridge, publishers, size="2", connections=64):
-        """A closed loop; an event counts when every broker has it."""
+        """A closed loop; an event counts when every broker has it. The bare server and the bridge take turns, since the machine
+        is not always as fast; what is shown is the turn in the middle."""
         bench = self.bench
-        row = Row(name, floor=self.floor(size, connections))
+        turns = []
         bench.say(name)
-        bench.load(port_of(bridge), size, connections, seconds=bench.warm_up)
+        bench.until_calm(lambda: bench.load(port_of(bridge), size, connections, seconds=bench.warm_up))
+        wait_settled(bridge, publishers)
+        for _ in range(bench.turns):
+            turns.append(Row(name))
+            self.add_floor(turns[-1], bench.seconds, size, connections)
+            self._turn(turns[-1], bridge, publishers, size, connections)
+        turns.sort(key=lambda turn: turn.cpu_ratio)
+        row = turns[len(turns) // 2]
+        if len(turns) > 1:
+            row.note += " turns: " + ", ".join(f"{turn.cpu_ratio:.2f} x CPU {turn.rate_ratio:.2f} x rate" for turn in turns)
+        return self.add(row)
+
+    def _turn(self, row, bridge, publishers, size, connections):
+        bench = self.bench
+        bench.load(port_of(bridge), size, connections, seconds=0.5)
         wait_settled(bridge, publishers)
         before = published(bridge, publishers)
         meter = bench.meter(bridge.process.pid).start()
@@ -102,12 +146,12 @@ class Run:
         result = bench.load(port_of(bridge), size, connections, seconds=bench.seconds)
         accepted_s = time.monotonic() - begin
         count = result["statuses"].get("200", 0)
-        wait_until(lambda: published(bridge, publishers) - before >= count, DRAIN_WITHIN, f"{count} events are published")
+        wait_until(lambda: published(bridge, publishers) - before >= count, DRAIN_WITHIN, f"{count} events are published",
+                   interval=0.01)
         behind_s = time.monotonic() - begin - accepted_s
         row.rate = count / (result["seconds"] + behind_s)
         row.memory = machine.anonymous_memory(bridge.process.pid)
         _fill(row, result, meter.stop(count))
-        return self.add(row)
 
     def sync_p99_us(self):
         """Of the disk, now."""
@@ -125,14 +169,16 @@ def wait_settled(bridge, publishers):
 # ---- groups ----
 
 def floor(run):
-    """A bare h2o server that answers 200 to the same requests."""
-    run.floor()
+    """A bare h2o server that answers 200 to the same requests. Every other row measures it again, right beside."""
+    result, cost = run.bench.measure_floor(seconds=run.bench.seconds)
+    row = run.add(_fill(Row("bare h2o, 2 KB, 64 connections", rate=result["rate"]), result, cost))
+    row.written, row.threads = None, None
 
 
 def kafka(run):
     """Journal, then Kafka."""
     bridge = run.bench.bridge(kafka=True)
-    row = run.steady("journal, Kafka", bridge, ["kafka"])
+    row = run.steady(USUAL, bridge, ["kafka"])
     row.cpu_at_most(3.0)
     row.rate_at_least(0.27)
     run.bench.end(bridge)
@@ -161,9 +207,12 @@ def broker(run):
 
 def connections(run):
     """The cost of many connections."""
+    few = None
     for count in (10, 1000):
         bridge = run.bench.bridge(kafka=True)
-        run.steady(f"journal, Kafka, {count} connections", bridge, ["kafka"], connections=count)
+        row = run.steady(f"journal, Kafka, {count} connections", bridge, ["kafka"], connections=count)
+        row.flat_against(few, is_same_load=False)
+        few = row
         run.bench.end(bridge)
 
 
@@ -181,7 +230,7 @@ def entries(run):
               for round in (1, 2) for pair in catalog() if pair.object_type != "opportunity"]
     topic_map = others[:199] + [{"object_type": "opportunity", "kafka": {"topic": TOPIC}}]
     bridge = run.bench.bridge(kafka=True, topic_map=topic_map)
-    run.steady(f"journal, Kafka, {len(topic_map)} entries", bridge, ["kafka"])
+    run.steady(f"journal, Kafka, {len(topic_map)} entries", bridge, ["kafka"]).flat_against(run.row(USUAL))
     run.bench.end(bridge)
 
 
@@ -189,6 +238,7 @@ def _consume(run, bridge, rate, seconds):
     """Load at a fixed rate, and a consumer. Returns what the generator and the consumer say, and the Cost."""
     bench = run.bench
     count = int(rate * seconds)
+    os.sync()  # what rows before wrote is not this one's disk time
     consumer = subprocess.Popen([str(BUILD / "tests/bench/bench-consumer"), bench.kafka.bootstrap, TOPIC, str(count),
                                  str(seconds + 10)], stdout=subprocess.PIPE, text=True)
     assert consumer.stdout.readline() == "ready\n"
@@ -208,7 +258,8 @@ def latency(run):
     sync_p99_us = run.sync_p99_us()
     for rate in (100, 1000):
         run.bench.say(f"latency at {rate} events/s")
-        result, consumed, cost = _consume(run, bridge, rate, run.bench.seconds * 2)
+        run.bench.until_calm(lambda: _consume(run, bridge, rate, run.bench.warm_up * 2))
+        result, consumed, cost = _consume(run, bridge, rate, run.bench.seconds * 4)
         answer = run.add(_fill(Row(f"answer at {rate} events/s", rate=result["rate"]), result, cost))
         answer.memory = machine.anonymous_memory(bridge.process.pid)
         whole = run.add(Row(f"webhook to consumer at {rate} events/s", rate=result["rate"],
@@ -260,7 +311,7 @@ def _compare(run, what, consumed, result, cost, usual):
 def beside(run):
     """What live events wait while a catch-up or a replay runs beside them."""
     bench = run.bench
-    seconds = bench.seconds * 2
+    seconds = bench.seconds * 4
     close = CloseServer(rate_limit=CLOSE_RATE)
     try:
         _fill_log(close, int(CLOSE_RATE[0] * 50 * (seconds + 5)))
@@ -296,12 +347,14 @@ def beside(run):
 
 def _spool(run, bridge):
     name = f"journal, Kafka down: {run.spooled:,} events spooled"
-    row = Row(name, floor=run.floor())
+    row = Row(name)
     run.bench.say(name)
+    run.add_floor(row, run.bench.seconds)
     meter = run.bench.meter(bridge.process.pid).start()
     result = run.bench.load(port_of(bridge), count=run.spooled)
     row.rate = result["rate"]
     _fill(row, result, meter.stop(result["answered"]))
+    run.add_floor(row, run.bench.seconds)
     row.memory = machine.anonymous_memory(bridge.process.pid)
     row.rate_at_least(0.35)
     row.target(f"anonymous memory at most 128 MiB: {row.memory / MIB:.0f} MiB", row.memory <= 128 * MIB)
@@ -338,7 +391,7 @@ class Arriving(threading.Thread):
 
 def _drain(run, bridge):
     count = min(run.spooled, 500000)
-    row = Row(f"draining {count:,} events while 1,000/s arrive", floor=run.floor())
+    row = Row(f"draining {count:,} events while 1,000/s arrive")
     run.bench.say(row.name)
     run.bench.kafka.start()
     wait_until(lambda: published(bridge, ["kafka"]) > 0, 60, "the first spooled event is published")
@@ -368,9 +421,19 @@ def backlog(run):
     _start_up(run, bridge)
     _drain(run, bridge)
     wait_settled(bridge, ["kafka"])
+    _grow(run, bridge)
+    os.sync()  # what filled it is not the row's disk time
     kept = bridge.metrics().value("journal_bytes") / 1024 ** 3
-    run.steady(f"journal of {kept:.1f} GiB, Kafka", bridge, ["kafka"])
+    run.steady(f"journal of {kept:.1f} GiB, Kafka", bridge, ["kafka"]).flat_against(run.row(USUAL))
     bench.end(bridge)
+
+
+def _grow(run, bridge):
+    """To the size that the promise of a flat cost speaks of; a short run measures the journal that is there."""
+    run.bench.say("filling the journal")
+    while run.spooled >= 1000000 and bridge.metrics().value("journal_bytes") < LARGE_JOURNAL:
+        run.bench.load(port_of(bridge), connections=1000, count=run.spooled // 10)
+    wait_settled(bridge, ["kafka"])
 
 
 def soak(run):

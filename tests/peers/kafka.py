@@ -106,6 +106,16 @@ class Reader:
         self.records += came
         return came
 
+    def _unread(self):
+        """Of a failure's text: what Kafka has beyond what was read, which is the reader's fault and not the sender's."""
+        try:
+            places = [confluent_kafka.TopicPartition(name, partition) for name, partition in self.positions]
+            ends = {place: self.consumer.get_watermark_offsets(place, timeout=5)[1] for place in places}
+        except confluent_kafka.KafkaException as error:
+            return f"unknown ({error})"
+        return [f"{place.topic} {place.partition}: {self.positions[place.topic, place.partition]} of {end}"
+                for place, end in ends.items() if self.positions[place.topic, place.partition] < end]
+
     def until(self, condition, timeout, what="the records"):
         """Reads until condition(records); fails when that takes longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout
@@ -113,7 +123,7 @@ class Reader:
             if time.monotonic() > deadline:
                 ids = [record.event_id for record in self.records]
                 raise AssertionError(f"not within {timeout} s: {what} in {self.topics[:5]}; {len(ids)} came, "
-                                     f"the last: {ids[-10:]}")
+                                     f"the last: {ids[-10:]}; not read to the end: {self._unread()}")
             self.poll()
         return self.records
 
@@ -210,6 +220,11 @@ class Kafka:
         resource = ConfigResource(ConfigResource.Type.TOPIC, name, set_config=settings)
         for future in admin.alter_configs([resource]).values():
             future.result(30)
+        wait_until(lambda: self._topic_config(admin, name, settings) == settings, 30, f"the broker knows {settings} of {name}")
+
+    def _topic_config(self, admin, name, keys):
+        [future] = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name)]).values()
+        return {key: entry.value for key, entry in future.result(30).items() if key in keys}
 
     def topics(self):
         return {name for name in self.admin().list_topics(timeout=10).topics if not name.startswith("__")}

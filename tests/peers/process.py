@@ -1,5 +1,8 @@
 """Child processes of the tests: started with a log file, waited for with a deadline, never left behind."""
+import contextlib
 import os
+import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -11,9 +14,15 @@ class Gone(Exception):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below those that Linux gives to connections by itself: a broker that is stopped and started again finds it free."""
+    while True:
+        port = random.randrange(10000, 32768)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until(condition, timeout, what, interval=0.02):
@@ -41,8 +50,9 @@ class Process:
 
     def start(self):
         with open(self.log_path, "ab") as log:
-            # setpriv becomes the command: it dies with us even when we are killed.
-            self.child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *self.command],
+            # setpriv and env become the command: it dies with us even when we are killed, and hears SIGINT even when we,
+            # in the background of a shell, do not.
+            self.child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", "env", "--default-signal=INT", *self.command],
                                           stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                           env={**os.environ, **(self.env or {})}, cwd=self.cwd)
         return self
@@ -69,7 +79,14 @@ class Process:
             self.child.send_signal(number)
 
     def pause(self):
+        """Returns when every thread stands still: some milliseconds after the signal on a busy machine."""
         self.signal(signal.SIGSTOP)
+        wait_until(lambda: all(state == "T" for state in self._thread_states()), 10, f"{self.name} stands still", interval=0.001)
+
+    def _thread_states(self):
+        for path in pathlib.Path(f"/proc/{self.child.pid}/task").glob("*/stat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                yield path.read_text().rpartition(")")[2].split()[0]
 
     def resume(self):
         self.signal(signal.SIGCONT)
