@@ -10,8 +10,10 @@
  *
  * When the brokers are slow the next batch begins all the same, so that one partition without a
  * leader does not hold up the others: soon the first time and later from then on, because
- * with a broker that always takes so long it would cost that core after all. Threads: the
- * dispatcher.
+ * with a broker that always takes so long it would cost that core after all.
+ *
+ * Records of a topic that has not taken any yet are in no batch: a topic that is only being made,
+ * or is not there, holds up nobody else. Threads: the dispatcher.
  */
 #ifndef PUBLISHERS_KAFKA_BATCHES_H
 #define PUBLISHERS_KAFKA_BATCHES_H
@@ -31,13 +33,14 @@ struct kafka_batches {
 /* Takes linger.ms from what a producer is going to be made of. */
 void kafka_batches_init(struct kafka_batches *batches, const struct rd_kafka_conf_s *conf);
 
-/* Whether a record may be submitted now, while `in_flight` others have not been reported on. */
+/* Whether a record may be submitted now, while `in_flight` others of batches have not been reported
+ * on. */
 bool kafka_batches_are_open(const struct kafka_batches *batches, size_t in_flight, int64_t now_us);
 
 /* One is submitted. */
 void kafka_batches_add(struct kafka_batches *batches, size_t in_flight, int64_t now_us);
 
-/* All that was submitted has been reported on. */
+/* All that batches had has been reported on. */
 void kafka_batches_end(struct kafka_batches *batches, int64_t now_us);
 
 #endif

@@ -18,7 +18,7 @@ static struct verdict classify(rd_kafka_resp_err_t code)
 #pragma GCC diagnostic ignored "-Wswitch-enum"
     switch (code) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
-    case RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER: /* the broker has it already (TRAPS K12) */
+    case RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER: /* without an offset: kafka_reports.c */
         return (struct verdict){SETTLED_DELIVERED, NULL};
 
     /* ---- the record ---- */

@@ -22,10 +22,20 @@ bool kafka_flights_reserve(struct kafka_flights *flights)
     return true;
 }
 
-void kafka_flights_add(struct kafka_flights *flights, struct record *record)
+void kafka_flights_add(struct kafka_flights *flights, struct record *record, bool is_apart)
 {
     record->outcome.offset = (int64_t)flights->count;
+    record->outcome.partition = is_apart;
     flights->records[flights->count++] = record;
+    flights->apart += is_apart;
+}
+
+/* Of a record that is in its place no more. */
+static void forget(struct kafka_flights *flights, struct record *record)
+{
+    flights->apart -= (size_t)record->outcome.partition;
+    record->outcome.offset = -1;
+    record->outcome.partition = -1;
 }
 
 void kafka_flights_remove(struct kafka_flights *flights, struct record *record)
@@ -34,7 +44,7 @@ void kafka_flights_remove(struct kafka_flights *flights, struct record *record)
 
     flights->records[record->outcome.offset] = last;
     last->outcome.offset = record->outcome.offset;
-    record->outcome.offset = -1;
+    forget(flights, record);
 }
 
 struct record *kafka_flights_pop(struct kafka_flights *flights)
@@ -44,7 +54,7 @@ struct record *kafka_flights_pop(struct kafka_flights *flights)
     if (flights->count == 0)
         return NULL;
     record = flights->records[--flights->count];
-    record->outcome.offset = -1;
+    forget(flights, record);
     return record;
 }
 

@@ -2,33 +2,31 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include "publishers/kafka_headers.h"
 #include "publishers/publisher.h"
 #include "schemas/encoder.h"
 #include "schemas/envelope.h"
 #include "schemas/event.h"
 
-enum { OUR_HEADERS = 5 }; /* beside the envelope's */
-
-static bool add_header(rd_kafka_headers_t *headers, const char *name, struct text value)
+static void add_header(struct kafka_header_list *list, const char *name, struct text value)
 {
-    return !value.data || rd_kafka_header_add(headers, name, -1, value.data, (ssize_t)value.size) ==
-                              RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (!value.data)
+        return;
+    list->headers[list->count].name = name;
+    list->headers[list->count++].value = value;
 }
 
-static bool add_attributes(rd_kafka_headers_t *headers, const struct record *record)
+static void add_attributes(struct kafka_header_list *list, const struct record *record,
+                           const struct envelope *envelope)
 {
     bool is_binary = format_is_binary_mode(record->format);
-    struct envelope envelope;
 
-    envelope_build(&envelope, record->event, record->is_replay);
-    for (size_t i = 0; i < envelope.count; i++) {
-        const struct envelope_attribute *attribute = &envelope.attributes[i];
+    for (size_t i = 0; i < envelope->count; i++) {
+        const struct envelope_attribute *attribute = &envelope->attributes[i];
 
-        if ((is_binary || attribute->is_trace_context) &&
-            !add_header(headers, attribute->kafka_name, attribute->value))
-            return false;
+        if (is_binary || attribute->is_trace_context)
+            add_header(list, attribute->kafka_name, attribute->value);
     }
-    return true;
 }
 
 /* A body that is no event need not be JSON either. */
@@ -39,22 +37,19 @@ static const char *content_type(const struct record *record)
 }
 
 /* Returns owned, NULL without memory. */
-static rd_kafka_headers_t *make_headers(const struct record *record)
+static rd_kafka_headers_t *make_headers(struct kafka_headers *headers, const struct record *record)
 {
-    rd_kafka_headers_t *headers = rd_kafka_headers_new(ENVELOPE_MAX + OUR_HEADERS);
+    struct kafka_header_list list = {.count = 0};
+    struct envelope envelope;
 
-    if (!headers)
-        return NULL;
-    if (add_header(headers, "content-type", text_of(content_type(record))) &&
-        add_attributes(headers, record) &&
-        add_header(headers, "closebridge_reason", text_of(record->dead_reason)) &&
-        add_header(headers, "closebridge_publisher", text_of(record->dead_publisher)) &&
-        add_header(headers, "closebridge_topic", text_of(record->dead_topic)) &&
-        add_header(headers, "closebridge_withheld",
-                   text_of(record->is_withheld ? "field_policy" : NULL)))
-        return headers;
-    rd_kafka_headers_destroy(headers);
-    return NULL;
+    envelope_build(&envelope, record->event, record->is_replay);
+    add_header(&list, "content-type", text_of(content_type(record)));
+    add_attributes(&list, record, &envelope);
+    add_header(&list, "closebridge_reason", text_of(record->dead_reason));
+    add_header(&list, "closebridge_publisher", text_of(record->dead_publisher));
+    add_header(&list, "closebridge_topic", text_of(record->dead_topic));
+    add_header(&list, "closebridge_withheld", text_of(record->is_withheld ? "field_policy" : NULL));
+    return kafka_headers_make(headers, &list);
 }
 
 /* librdkafka only reads what it is given, but takes pointers to bytes that are not const. */
@@ -64,9 +59,9 @@ static void *unconst(const char *data)
 }
 
 int kafka_message_produce(struct rd_kafka_s *producer, struct rd_kafka_topic_s *topic,
-                          struct record *record)
+                          struct kafka_headers *kept, struct record *record)
 {
-    rd_kafka_headers_t *headers = make_headers(record);
+    rd_kafka_headers_t *headers = make_headers(kept, record);
     /* No partition: an explicit one that does not exist frees the headers twice (TRAPS K2). */
     rd_kafka_vu_t parts[] = {
         {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic},

@@ -5,6 +5,7 @@
 #ifndef PUBLISHERS_KAFKA_MESSAGE_H
 #define PUBLISHERS_KAFKA_MESSAGE_H
 
+struct kafka_headers;
 struct rd_kafka_s;
 struct rd_kafka_topic_s;
 struct record;
@@ -14,6 +15,6 @@ struct record;
  * that report, or until the producer is destroyed; copies the rest. Returns a rd_kafka_resp_err_t.
  */
 int kafka_message_produce(struct rd_kafka_s *producer, struct rd_kafka_topic_s *topic,
-                          struct record *record);
+                          struct kafka_headers *kept, struct record *record);
 
 #endif

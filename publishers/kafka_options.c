@@ -1,12 +1,18 @@
 #include "publishers/kafka_options.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <librdkafka/rdkafka.h>
 
+#include "bridge/base/alloc.h"
 #include "bridge/base/error.h"
 #include "publishers/kafka_publisher.h"
 
@@ -122,11 +128,30 @@ static int set_users(rd_kafka_conf_t *conf, const struct kafka_options *options,
     return 0;
 }
 
+/*
+ * The first producer starts libsasl2, whose sasl_client_init() goes through a NULL pointer when it
+ * gets no memory: it is given allocators that end the process and say why. There is no header of it
+ * among what the build needs, and a librdkafka without SASL does not have it.
+ */
+static void tame_sasl(void)
+{
+    void (*set_alloc)(void *(*)(size_t), void *(*)(size_t, size_t), void *(*)(void *, size_t),
+                      void (*)(void *));
+    void *symbol = dlsym(RTLD_DEFAULT, "sasl_set_alloc");
+
+    if (!symbol)
+        return;
+    memcpy(&set_alloc, &symbol, sizeof(set_alloc));
+    set_alloc(alloc_bytes, alloc_zeroed, alloc_again, free);
+}
+
 struct rd_kafka_conf_s *kafka_options_conf(const struct kafka_options *options, int64_t batch_bytes,
                                            struct error *err)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
+    pthread_once(&once, tame_sasl);
     if (set_pairs(conf, our_defaults, sizeof(our_defaults) / sizeof(our_defaults[0]), err) < 0 ||
         (options->message_timeout_ms > 0 && set_pairs(conf, &broker_mode_default, 1, err) < 0) ||
         (options->max_message_bytes > 0 &&
@@ -196,6 +221,35 @@ static int check_together(const struct kafka_options *options, struct error *err
     return 0;
 }
 
+static bool ends_with(const char *string, const char *end)
+{
+    size_t size = strlen(string);
+
+    return size >= strlen(end) && strcmp(string + size - strlen(end), end) == 0;
+}
+
+/* OpenSSL's sentence about a file that is not there names neither the file nor the reason. */
+static size_t check_files(const struct kafka_options *options,
+                          void (*report)(void *context, const struct kafka_property *property,
+                                         const char *message),
+                          void *context)
+{
+    size_t mistakes = 0;
+    struct error err = {0};
+
+    for (size_t i = 0; i < options->property_count; i++) {
+        const struct kafka_property *property = &options->properties[i];
+
+        if (!ends_with(property->name, ".location") || strcmp(property->value, "probe") == 0 ||
+            access(property->value, R_OK) == 0)
+            continue;
+        error_set(&err, ERROR_CONFIG, "cannot read %s: %s", property->value, strerror(errno));
+        report(context, property, err.message);
+        mistakes++;
+    }
+    return mistakes;
+}
+
 size_t kafka_options_check(const struct kafka_options *options,
                            void (*report)(void *context, const struct kafka_property *property,
                                           const char *message),
@@ -218,6 +272,9 @@ size_t kafka_options_check(const struct kafka_options *options,
     }
     rd_kafka_conf_destroy(conf);
     if (mistakes == 0 && options->property_count > 0 && check_together(options, &err) < 0) {
+        mistakes = check_files(options, report, context);
+        if (mistakes > 0)
+            return mistakes;
         report(context, property_in(options, err.message), err.message);
         mistakes++;
     }

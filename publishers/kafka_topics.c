@@ -6,11 +6,8 @@
 
 #include <librdkafka/rdkafka.h>
 
-struct kafka_topic {
-    struct kafka_topic *next;
-    rd_kafka_topic_t *handle;
-    char name[];
-};
+#include "bridge/base/mailbox.h"
+#include "publishers/publisher.h"
 
 static size_t bucket_of(const char *name)
 {
@@ -25,7 +22,7 @@ static struct kafka_topic *make_topic(rd_kafka_t *producer, const char *name,
                                       const char **out_reason)
 {
     size_t size = strlen(name) + 1;
-    struct kafka_topic *topic = malloc(sizeof(*topic) + size);
+    struct kafka_topic *topic = calloc(1, sizeof(*topic) + size);
 
     *out_reason = NULL;
     if (!topic)
@@ -40,16 +37,23 @@ static struct kafka_topic *make_topic(rd_kafka_t *producer, const char *name,
     return topic;
 }
 
-struct rd_kafka_topic_s *kafka_topics_find(struct kafka_topics *topics, struct rd_kafka_s *producer,
-                                           const char *name, const char **out_reason)
+struct kafka_topic *kafka_topics_get(const struct kafka_topics *topics, const char *name)
 {
-    size_t bucket = bucket_of(name);
-    struct kafka_topic *topic;
+    struct kafka_topic *topic = topics->buckets[bucket_of(name)];
 
-    for (topic = topics->buckets[bucket]; topic; topic = topic->next) {
-        if (strcmp(topic->name, name) == 0)
-            return topic->handle;
-    }
+    while (topic && strcmp(topic->name, name) != 0)
+        topic = topic->next;
+    return topic;
+}
+
+struct kafka_topic *kafka_topics_find(struct kafka_topics *topics, struct rd_kafka_s *producer,
+                                      const char *name, const char **out_reason)
+{
+    struct kafka_topic *topic = kafka_topics_get(topics, name);
+    struct kafka_topic **bucket;
+
+    if (topic)
+        return topic;
     if (topics->count >= KAFKA_TOPICS_MAX) {
         *out_reason = "too_many_topics";
         return NULL;
@@ -57,10 +61,69 @@ struct rd_kafka_topic_s *kafka_topics_find(struct kafka_topics *topics, struct r
     topic = make_topic(producer, name, out_reason);
     if (!topic)
         return NULL;
-    topic->next = topics->buckets[bucket];
-    topics->buckets[bucket] = topic;
+    bucket = &topics->buckets[bucket_of(name)];
+    topic->next = *bucket;
+    *bucket = topic;
     topics->count++;
-    return topic->handle;
+    topics->watched++;
+    return topic;
+}
+
+void kafka_topics_take(struct kafka_topics *topics, struct kafka_topic *topic)
+{
+    if (topic->has_taken)
+        return;
+    topic->has_taken = true;
+    topics->watched -= !topic->is_doubtful;
+}
+
+void kafka_topics_doubt(struct kafka_topics *topics, struct kafka_topic *topic)
+{
+    if (topic->is_doubtful)
+        return;
+    topic->is_doubtful = true;
+    topics->watched += topic->has_taken;
+}
+
+/* ---- what waits ---- */
+
+bool kafka_topic_is_opening(const struct kafka_topic *topic)
+{
+    return topic->is_tried && !topic->has_taken;
+}
+
+void kafka_topic_wait(struct kafka_topic *topic, struct record *record)
+{
+    record->node.next = NULL;
+    if (topic->last_waiting)
+        topic->last_waiting->next = &record->node;
+    else
+        topic->first_waiting = &record->node;
+    topic->last_waiting = &record->node;
+}
+
+struct mailbox_node *kafka_topic_take_waiting(struct kafka_topic *topic)
+{
+    struct mailbox_node *first = topic->first_waiting;
+
+    topic->first_waiting = NULL;
+    topic->last_waiting = NULL;
+    return first;
+}
+
+struct mailbox_node *kafka_topics_take_waiting(struct kafka_topics *topics)
+{
+    struct mailbox_node *first = NULL;
+
+    for (size_t i = 0; i < KAFKA_TOPIC_BUCKETS; i++) {
+        for (struct kafka_topic *topic = topics->buckets[i]; topic; topic = topic->next) {
+            if (!topic->last_waiting)
+                continue;
+            topic->last_waiting->next = first;
+            first = kafka_topic_take_waiting(topic);
+        }
+    }
+    return first;
 }
 
 void kafka_topics_clear(struct kafka_topics *topics)
@@ -75,4 +138,5 @@ void kafka_topics_clear(struct kafka_topics *topics)
         }
     }
     topics->count = 0;
+    topics->watched = 0;
 }

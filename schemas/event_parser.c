@@ -153,14 +153,17 @@ static int check_json(struct reading *reading)
 /* Index of the member that has this name, `count` when it is another one. */
 static size_t which_member(struct text key, const struct member *names, size_t count)
 {
-    bool is_escaped = json_has_escape(key);
+    size_t i = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        if (is_escaped ? json_key_is(key, names[i].key)
-                       : key.size == names[i].size && memcmp(key.data, names[i].key, key.size) == 0)
-            return i;
-    }
-    return count;
+    while (i < count &&
+           (key.size != names[i].size || memcmp(key.data, names[i].key, key.size) != 0))
+        i++;
+    if (i < count || !json_has_escape(key))
+        return i;
+    i = 0;
+    while (i < count && !json_key_is(key, names[i].key))
+        i++;
+    return i;
 }
 
 /* Values of an object's members that have a meaning here. */

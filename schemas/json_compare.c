@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "bridge/base/alloc.h"
 #include "bridge/base/buf.h"
 #include "schemas/json_scan.h"
 
@@ -175,6 +176,26 @@ bool json_find_member(struct text object, struct text name, struct text *out_val
         }
     }
     return false;
+}
+
+struct text json_member(struct text object, const char *name)
+{
+    struct text value;
+
+    return json_find_member(object, text_of(name), &value) ? value : (struct text){NULL, 0};
+}
+
+char *json_string_member(struct text object, const char *name)
+{
+    struct text value = json_member(object, name);
+    struct buf plain = {0};
+    char *copy = NULL;
+
+    if (json_is_string(value) && json_unescape(json_string_inside(value), &plain) &&
+        !memchr(buf_text(&plain).data, '\0', plain.size))
+        copy = alloc_string(buf_text(&plain).data);
+    buf_release(&plain);
+    return copy;
 }
 
 static bool arrays_equal(struct text a, struct text b)

@@ -16,6 +16,12 @@
  * because `object` is not an object. */
 bool json_find_member(struct text object, struct text name, struct text *out_value);
 
+/* The same; {NULL, 0} when there is none. */
+struct text json_member(struct text object, const char *name);
+
+/* Returns owned (free) the decoded string of a member; NULL when it is none or has a NUL in it. */
+char *json_string_member(struct text object, const char *name);
+
 /* True when the values are of one type and equal: 1 equals 1.0, "1" does not. Recurses as deep as
  * the shallower of them is nested. */
 bool json_equal(struct text a, struct text b);

@@ -2,16 +2,15 @@
 
 #include "schemas/json_scan.h"
 
+/* How much deeper a token leads. */
+static const signed char steps[256] = {['{'] = 1, ['['] = 1, ['}'] = -1, [']'] = -1};
+
 size_t json_token_skip(const struct json_tokens *tokens, size_t token)
 {
-    size_t depth = 0;
+    int depth = 0;
 
     do {
-        /* '[' and '{', ']' and '}' differ by 0x20 only. */
-        char kind = json_token(tokens, token++) | 0x20;
-
-        depth += kind == '{';
-        depth -= kind == '}';
+        depth += steps[(unsigned char)json_token(tokens, token++)];
     } while (depth > 0);
     return token;
 }

@@ -13,6 +13,16 @@ static void *or_abort(void *memory, size_t size)
     abort();
 }
 
+void *alloc_bytes(size_t size)
+{
+    return or_abort(malloc(size ? size : 1), size);
+}
+
+void *alloc_again(void *memory, size_t size)
+{
+    return or_abort(realloc(memory, size ? size : 1), size);
+}
+
 void *alloc_zeroed(size_t count, size_t size)
 {
     return or_abort(calloc(count ? count : 1, size), count * size);

@@ -10,6 +10,10 @@
 
 struct text;
 
+/* As malloc() and realloc(), but never NULL. */
+void *alloc_bytes(size_t size);
+void *alloc_again(void *memory, size_t size);
+
 /* Returns owned (free), zeroed; never NULL. */
 void *alloc_zeroed(size_t count, size_t size);
 

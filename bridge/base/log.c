@@ -23,13 +23,9 @@ void log_configure(enum log_level level, enum log_format format)
 static void append_time(struct buf *line)
 {
     struct timespec now;
-    struct tm utc;
-    char text[40];
 
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
-    buf_printf(line, "%s.%03ldZ", text, now.tv_nsec / 1000000);
+    buf_append_utc(line, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
 }
 
 static bool is_bare(struct text value)
@@ -71,6 +67,14 @@ static void append_value(struct buf *line, const struct log_field *field)
     char harmless[MAX_VALUE];
     struct text value = field->string;
 
+    if (!value.data && field->is_time) {
+        const char *quote = line_format == LOG_JSON ? "\"" : "";
+
+        buf_append_string(line, quote);
+        buf_append_utc(line, field->number);
+        buf_append_string(line, quote);
+        return;
+    }
     if (!value.data) {
         buf_printf(line, "%" PRId64, field->number);
         return;

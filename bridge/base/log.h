@@ -10,6 +10,7 @@
 #ifndef BRIDGE_BASE_LOG_H
 #define BRIDGE_BASE_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "bridge/base/text.h"
@@ -21,11 +22,12 @@ struct log_field {
     const char *key; /* NULL ends the list */
     struct text string;
     int64_t number; /* when string.data is NULL */
+    bool is_time;   /* the number is milliseconds since 1970, shown as RFC 3339 in UTC */
 };
 
 static inline struct log_field log_text(const char *key, struct text value)
 {
-    return (struct log_field){key, value.data ? value : (struct text){"", 0}, 0};
+    return (struct log_field){key, value.data ? value : (struct text){"", 0}, 0, false};
 }
 
 static inline struct log_field log_str(const char *key, const char *value)
@@ -35,7 +37,12 @@ static inline struct log_field log_str(const char *key, const char *value)
 
 static inline struct log_field log_i64(const char *key, int64_t value)
 {
-    return (struct log_field){key, {NULL, 0}, value};
+    return (struct log_field){key, {NULL, 0}, value, false};
+}
+
+static inline struct log_field log_time(const char *key, int64_t wall_ms)
+{
+    return (struct log_field){key, {NULL, 0}, wall_ms, true};
 }
 
 /* Before the other threads start. The default is LOG_INFO, LOG_LOGFMT. */

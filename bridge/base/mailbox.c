@@ -10,6 +10,14 @@
 
 #include "bridge/base/error.h"
 
+enum { HELD_MAX = 16 }; /* receivers; beyond them a signal is sent at once */
+
+static _Thread_local struct {
+    bool is_on;
+    size_t count;
+    int fds[HELD_MAX];
+} held;
+
 int wakeup_init(struct wakeup *wakeup, struct error *err)
 {
     wakeup->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -25,14 +33,47 @@ void wakeup_release(struct wakeup *wakeup)
     wakeup->fd = -1;
 }
 
-void wakeup_signal(struct wakeup *wakeup)
+static void signal_now(int fd)
 {
     uint64_t one = 1;
     ssize_t n;
 
     do
-        n = write(wakeup->fd, &one, sizeof(one));
+        n = write(fd, &one, sizeof(one));
     while (n < 0 && errno == EINTR); /* EAGAIN: the counter is full, so it is signalled */
+}
+
+/* False: the signal has to be sent now. */
+static bool hold(int fd)
+{
+    size_t i = 0;
+
+    while (i < held.count && held.fds[i] != fd)
+        i++;
+    if (!held.is_on || i == HELD_MAX)
+        return false;
+    held.fds[i] = fd;
+    held.count += i == held.count;
+    return true;
+}
+
+void wakeup_signal(struct wakeup *wakeup)
+{
+    if (!hold(wakeup->fd))
+        signal_now(wakeup->fd);
+}
+
+void wakeup_hold(void)
+{
+    held.is_on = true;
+}
+
+void wakeup_let_go(void)
+{
+    for (size_t i = 0; i < held.count; i++)
+        signal_now(held.fds[i]);
+    held.count = 0;
+    held.is_on = false;
 }
 
 void wakeup_clear(struct wakeup *wakeup)

@@ -28,8 +28,14 @@ struct wakeup {
 int wakeup_init(struct wakeup *wakeup, struct error *err);
 void wakeup_release(struct wakeup *wakeup);
 
-/* From any thread, and from a signal handler. */
+/* From any thread. */
 void wakeup_signal(struct wakeup *wakeup);
+
+/* Between the two a signal of this thread is sent at the end, and once to each receiver: whoever
+ * has many messages for one that sleeps would else wake it between them again and again. Not
+ * nested. */
+void wakeup_hold(void);
+void wakeup_let_go(void);
 
 /* The receiver, before it looks into its mailboxes: the other order can miss a message. */
 void wakeup_clear(struct wakeup *wakeup);

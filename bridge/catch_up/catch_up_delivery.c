@@ -350,9 +350,8 @@ static void leave_for_later(struct catch_up_account *account, const struct withh
         return;
     catch_up_task_widen(account, CATCH_UP_INCOMPLETE, withheld->oldest_ms, withheld->newest_ms + 1);
     log_error("catch_up.incomplete", log_str("account", account->name),
-              log_i64("events", (int64_t)withheld->count),
-              log_i64("since", withheld->oldest_ms / 1000),
-              log_i64("until", withheld->newest_ms / 1000),
+              log_i64("events", (int64_t)withheld->count), log_time("since", withheld->oldest_ms),
+              log_time("until", withheld->newest_ms),
               log_str("action", "events older than an hour come without data, which Close shows to "
                                 "admins only: configure the api_key of an admin, and reload"));
 }

@@ -1,6 +1,7 @@
 /*
- * What the parts of the catch-up share: catch_up.c is the thread, catch_up_schedule.c decides what
- * is read next, catch_up_delivery.c hands a window to the journal, catch_up_control.c has the
+ * What the parts of the catch-up share: catch_up.c is its life, its configuration and its thread,
+ * catch_up_step.c reads the Event Log and deals with what goes wrong, catch_up_schedule.c decides
+ * what is read next, catch_up_delivery.c hands a window to the journal, catch_up_control.c has the
  * control endpoints, catch_up_report.c what is shown of it, catch_up_warnings.c what has to be
  * known before one goes far back.
  */
@@ -91,6 +92,12 @@ int64_t catch_up_close_ms(const struct catch_up *self, const struct catch_up_acc
 
 /* Stores what is known; a failure is logged, and made good later. */
 void catch_up_save(struct catch_up *self);
+
+/* ---- catch_up_step.c ---- */
+
+/* Reads a page for the account, or does what has to come before it. False: there is nothing to do.
+ */
+bool catch_up_step(struct catch_up *self, struct catch_up_account *account);
 
 /* ---- catch_up_schedule.c ---- */
 

@@ -15,8 +15,8 @@ static void log_counts(const char *event, const struct catch_up_account *account
 {
     log_info(event, log_str("account", account->name), log_i64("task", (int64_t)task->id),
              log_str("cause", catch_up_cause_name(task->cause)), log_str("end", end),
-             log_i64("since", task->since_ms / 1000), log_i64("until", task->until_ms / 1000),
-             log_i64("reached", task->reached_ms / 1000), log_i64("read", (int64_t)task->read),
+             log_time("since", task->since_ms), log_time("until", task->until_ms),
+             log_time("reached", task->reached_ms), log_i64("read", (int64_t)task->read),
              log_i64("accepted", (int64_t)task->counts[CATCH_UP_ACCEPTED]),
              log_i64("duplicate", (int64_t)task->counts[CATCH_UP_DUPLICATE]),
              log_i64("ignored", (int64_t)task->counts[CATCH_UP_IGNORED]),
@@ -33,8 +33,8 @@ void catch_up_log_begin(const struct catch_up_account *account, const struct cat
         log_info("catch_up.started", log_str("account", account->name),
                  log_i64("task", (int64_t)task->id),
                  log_str("cause", catch_up_cause_name(task->cause)),
-                 log_i64("since", task->since_ms / 1000), log_i64("until", task->until_ms / 1000),
-                 log_i64("reached", task->reached_ms / 1000),
+                 log_time("since", task->since_ms), log_time("until", task->until_ms),
+                 log_time("reached", task->reached_ms),
                  log_str("dry_run", task->is_dry_run ? "true" : "false"));
 }
 

@@ -66,7 +66,7 @@ static void begin_point(struct catch_up *self, struct catch_up_account *account)
               self->was_damaged ? known_age_ms(self, account)
                                 : catch_up_now_ms(self) - account->seen_monotonic_ms + CLOCK_MS);
     log_info("catch_up.begins", log_str("account", account->name),
-             log_i64("from", account->point_ms / 1000),
+             log_time("from", account->point_ms),
              log_str("action", "for what happened before, run close-bridge catch-up --since TIME"));
     catch_up_save(self);
 }
@@ -103,9 +103,9 @@ static void skip_what_is_too_old(const struct catch_up *self, struct catch_up_ac
     if (account->point_ms >= oldest_ms)
         return;
     log_error("catch_up.too_old", log_str("account", account->name),
-              log_i64("since", account->point_ms / 1000), log_i64("until", oldest_ms / 1000),
-              log_str("action", "what happened in this time (seconds since 1970) and no webhook "
-                                "brought is older than catch_up.max_age and is left out; Close "
+              log_time("since", account->point_ms), log_time("until", oldest_ms),
+              log_str("action", "what happened in this time and no webhook brought is older "
+                                "than catch_up.max_age and is left out; Close "
                                 "keeps 30 days: run close-bridge catch-up --since TIME for what "
                                 "is left of it"));
     account->point_ms = oldest_ms;

@@ -72,17 +72,10 @@ void catch_up_store_format(const struct catch_up_account *accounts, struct buf *
 
 /* ---- reading ---- */
 
-static struct text member(struct text object, const char *name)
-{
-    struct text value;
-
-    return json_find_member(object, text_of(name), &value) ? value : (struct text){NULL, 0};
-}
-
 /* False when it is not a string, or does not fit. */
 static bool read_string(struct text object, const char *name, char *out, size_t capacity)
 {
-    struct text value = member(object, name);
+    struct text value = json_member(object, name);
     struct buf plain = {0};
     bool is_good;
 
@@ -99,7 +92,7 @@ static bool read_ms(struct text object, const char *name, int64_t *out_ms)
 {
     uint64_t value;
 
-    if (!text_to_u64(member(object, name), &value) || value > INT64_MAX / 2)
+    if (!text_to_u64(json_member(object, name), &value) || value > INT64_MAX / 2)
         return false;
     *out_ms = (int64_t)value;
     return true;
@@ -119,7 +112,7 @@ static bool read_task(struct text object, struct catch_up_account *account)
         !catch_up_cause_of(cause, &task.cause) ||
         !read_string(object, "object_type", task.object_type, sizeof(task.object_type)) ||
         !read_string(object, "action", task.action, sizeof(task.action)) ||
-        !text_to_u64(member(object, "id"), &id))
+        !text_to_u64(json_member(object, "id"), &id))
         return false;
     added = catch_up_task_add(account, &task);
     if (added)
@@ -148,13 +141,13 @@ static bool read_account(struct text object, struct catch_up_account **out_accou
     uint64_t next_id;
 
     if (!read_string(object, "account", name, sizeof(name)) ||
-        !text_to_u64(member(object, "next_id"), &next_id))
+        !text_to_u64(json_member(object, "next_id"), &next_id))
         return false;
     account = catch_up_account_new(name);
-    account->has_point = member(object, "point_ms").data != NULL;
+    account->has_point = json_member(object, "point_ms").data != NULL;
     if ((account->has_point && (!read_ms(object, "point_ms", &account->point_ms) ||
                                 !read_ms(object, "covered_ms", &account->covered_ms))) ||
-        !read_tasks(member(object, "tasks"), account)) {
+        !read_tasks(json_member(object, "tasks"), account)) {
         catch_up_account_free(account);
         return false;
     }

@@ -10,6 +10,7 @@
 #include "bridge/config/config.h"
 #include "bridge/config/config_values.h"
 #include "bridge/config/topic_report.h"
+#include "bridge/dispatcher/dispatcher.h"
 #include "publishers/kafka_admin.h"
 
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
@@ -222,8 +223,11 @@ static void warn_of_topics(const struct catch_up *self, const struct catch_up_ta
     struct topics all = find_topics(config, task, warnings->account);
     struct error err = {0};
 
-    if (all.count > 0 && kafka_admin_keeping(&config->kafka_options, all.keeping, all.count, ASK_MS,
-                                             &self->is_stopping, &err) < 0) {
+    if (all.count > 0 && dispatcher_is_down(self->options.dispatcher, PUBLISHER_KAFKA, false)) {
+        warn_of_unknown(&all, "the topics of Kafka cannot be looked at: no broker answers",
+                        warnings);
+    } else if (all.count > 0 && kafka_admin_keeping(&config->kafka_options, all.keeping, all.count,
+                                                    ASK_MS, &self->is_stopping, &err) < 0) {
         warn_of_unknown(&all, err.message, warnings);
     } else {
         for (size_t i = 0; i < all.count; i++) {

@@ -88,6 +88,13 @@ static int unknown_command(const char *name)
 
     for (size_t i = 0; i < COMMANDS; i++)
         suggestion_offer(&nearest, commands[i]->name);
+    if (name[0] == '-') {
+        fprintf(stderr,
+                "close-bridge: options such as %s stand behind the command; see close-bridge "
+                "--help\n",
+                name);
+        return EX_USAGE;
+    }
     fprintf(stderr, "close-bridge: there is no command %s", name);
     if (nearest.name)
         fprintf(stderr, " (did you mean %s?)", nearest.name);

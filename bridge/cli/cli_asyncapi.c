@@ -63,8 +63,8 @@ const struct command cli_asyncapi = {
     "JSON Schema of its payload. The document is complete in itself. It is JSON, and so YAML too.\n"
     "Connects to nothing.\n"
     "\n"
-    "exit codes: 0, 66 no configuration file, 73 or 74 the output cannot be written, 78 mistakes\n"
-    "in the configuration.\n"
+    "exit codes: 0, 64 usage, 66 no configuration file, 73 or 74 the output cannot be written, 78\n"
+    "mistakes in the configuration.\n"
     "\n"
     "example: close-bridge asyncapi -c close-bridge.yaml -o asyncapi.json\n",
     run_asyncapi};

@@ -139,8 +139,9 @@ int cli_control_refused(const char *command, const struct control_answer *answer
     struct buf reason = {0};
 
     close_refusal_reason(buf_text(&answer->body), &reason);
-    fprintf(stderr, "close-bridge %s: the bridge at %s refuses it (%ld): %s\n", command,
-            answer->url, answer->status, buf_text(&reason).data);
+    fprintf(stderr, "close-bridge %s: the bridge at %s refuses it (%ld): %s%s\n", command,
+            answer->url, answer->status, buf_text(&reason).data,
+            answer->status == 401 ? " control.token is another one in its configuration." : "");
     buf_release(&reason);
     if (answer->status == 401)
         return EX_NOPERM;

@@ -179,7 +179,7 @@ const struct command cli_check = {
     "Reads the configuration as `serve` would, with the certificates of the listeners, and lists\n"
     "every mistake with its file and line. Connects to nothing.\n"
     "\n"
-    "exit codes: 0 no mistakes (there may be warnings), 66 no such file, 78 mistakes.\n"
+    "exit codes: 0 no mistakes (there may be warnings), 64 usage, 66 no such file, 78 mistakes.\n"
     "\n"
     "example: close-bridge check -c close-bridge.yaml\n",
     run_check};
@@ -222,8 +222,9 @@ const struct command cli_status = {
     "\n"
     "Asks /readyz on the control listener that the configuration names and prints the answer.\n"
     "\n"
-    "exit codes: 0 events are accepted, 69 they are not, or no bridge answers, 66 and 78 as for\n"
-    "check.\n"
+    "exit codes: 0 events are accepted, 64 usage, 69 they are not, or no bridge answers, 66 and "
+    "78\n"
+    "as for check.\n"
     "\n"
     "example: close-bridge status -c close-bridge.yaml || echo not ready\n",
     run_status};
@@ -317,7 +318,7 @@ const struct command cli_catalog = {
     "Prints every pair of object type and action with its category, label, group and status.\n"
     "Wildcards in the topic map leave out pairs that are disputed or discouraged: name those.\n"
     "\n"
-    "exit codes: 0, 64 no such category.\n"
+    "exit codes: 0, 64 usage, or no such category.\n"
     "\n"
     "example: close-bridge catalog --category opportunity\n",
     run_catalog};

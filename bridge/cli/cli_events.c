@@ -227,12 +227,12 @@ const struct command cli_events = {
     "\n"
     "Finds events in the journal, the newest first (20, or N), and says of each when it came and\n"
     "what became of it at every publisher: pending, delivered (with topic, partition and offset\n"
-    "for the latest ones), parked, dead, or none when the topic map sends it nowhere. WHEN is a\n"
-    "date, or how long ago, such as 15m. Asks the running bridge; when none runs, reads the "
-    "journal.\n"
+    "for the latest ones), parked, dead, or none when the topic map sends it nowhere or it came\n"
+    "before the publisher was configured. WHEN is a date, or how long ago, such as 15m. Asks the\n"
+    "running bridge; when none runs, reads the journal.\n"
     "\n"
     "exit codes: 0, 64 usage, 65 the bridge refuses, 69 no answer, or the journal cannot be\n"
-    "opened, 66 and 78 as for check.\n"
+    "opened, 77 the control token is wrong, 66 and 78 as for check.\n"
     "\n"
     "example: close-bridge events --lead lead_bwwbjGyKCCpmFdrFQsHcXvyWqTXz97Sdr3SqSvTcbmL\n",
     run};

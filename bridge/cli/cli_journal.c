@@ -134,7 +134,10 @@ static int verify(const struct request *request, const char *path)
 {
     struct verify_report report;
     struct error err = {0};
-    int rc = journal_verify(path, !request->is_quick, &report, &err);
+    enum verify_depth depth = request->is_quick   ? VERIFY_PAGES
+                              : request->is_child ? VERIFY_PENDING
+                                                  : VERIFY_ALL;
+    int rc = journal_verify(path, depth, &report, &err);
 
     if (rc == 0)
         return no_journal(path);
@@ -148,7 +151,7 @@ static int verify(const struct request *request, const char *path)
         fail(request, &err);
         return EX_CONFIG;
     }
-    if (report.is_sound && request->is_quick)
+    if (report.is_sound && depth != VERIFY_ALL)
         printf("sound: %" PRIu64 " bytes\n", report.bytes);
     else if (report.is_sound)
         printf("sound: %" PRIu64 " bytes, %" PRIu64 " events, %" PRIu64 " parked records, %" PRIu64
@@ -300,7 +303,8 @@ const struct command cli_journal = {
     "\n"
     "stats says what the journal holds and how far each publisher is.\n"
     "verify reads the whole file and says whether it is sound; with --quick it leaves out events\n"
-    "and letters. A bridge that was not stopped in order does that at its next start.\n"
+    "and letters. A bridge that was not stopped in order does that at its next start, without the\n"
+    "events that are delivered.\n"
     "salvage builds a new file of all that is sound: events, cursors, parked records, dead\n"
     "letters, marks of what was received. The old file is kept beside it. A bridge that finds\n"
     "its journal damaged does that by itself.\n"

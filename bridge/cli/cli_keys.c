@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
@@ -13,7 +12,6 @@
 
 #include <openssl/crypto.h>
 
-#include "bridge/base/alloc.h"
 #include "bridge/base/buf.h"
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
@@ -23,6 +21,7 @@
 #include "bridge/cli/cli_options.h"
 #include "bridge/cli/cli_sync.h"
 #include "bridge/config/config.h"
+#include "bridge/runtime/durable_file.h"
 #include "bridge/subscriptions/key_store.h"
 #include "bridge/subscriptions/stored_account.h"
 
@@ -118,23 +117,6 @@ int cli_keys_begin(const char *path, struct error *err)
     return fd >= 0 ? fd : cannot_write(fresh, err);
 }
 
-static int sync_folder(const char *path, struct error *err)
-{
-    char *folder = alloc_string(path);
-    char *slash = strrchr(folder, '/');
-    int fd;
-    int rc;
-
-    if (slash)
-        slash[slash == folder] = '\0';
-    fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    rc = fd >= 0 && fsync(fd) == 0 ? 0 : cannot_write(path, err);
-    if (fd >= 0)
-        close(fd);
-    free(folder);
-    return rc;
-}
-
 static int put_in_place(int fd, const char *path, const struct buf *lines, struct error *err)
 {
     char fresh[PATH_SIZE];
@@ -143,7 +125,7 @@ static int put_in_place(int fd, const char *path, const struct buf *lines, struc
     if (write(fd, buf_text(lines).data, lines->size) != (ssize_t)lines->size || fsync(fd) != 0 ||
         rename(fresh, path) != 0)
         return cannot_write(path, err);
-    return sync_folder(path, err);
+    return durable_file_sync_folder(path) ? 0 : cannot_write(path, err);
 }
 
 int cli_keys_finish(int fd, const char *path, const struct config *config,

@@ -139,6 +139,19 @@ static int ask(const struct request *request, const struct config *config, struc
 
 /* ---- for people ---- */
 
+/* A body that is no event has neither type nor id. */
+static void print_event(struct text letter)
+{
+    if (cli_json_member(letter, "object_type").size) {
+        cli_json_print(letter, "object_type", 0);
+        putchar('.');
+        cli_json_print(letter, "action", 0);
+        putchar(' ');
+    }
+    cli_json_print(letter, "event_id", 0);
+    putchar('\n');
+}
+
 static int print_list(struct text answer)
 {
     struct json_cursor letters;
@@ -160,12 +173,7 @@ static int print_list(struct text answer)
         putchar(' ');
         cli_json_print(letter, "reason", 16);
         putchar(' ');
-        cli_json_print(letter, "object_type", 0);
-        putchar('.');
-        cli_json_print(letter, "action", 0);
-        putchar(' ');
-        cli_json_print(letter, "event_id", 0);
-        putchar('\n');
+        print_event(letter);
     }
     next = cli_json_member(document, "next");
     if (next.size && !json_is_null(next))
@@ -392,7 +400,7 @@ const struct command cli_dead_letters = {
     "Asks the running bridge; when none runs, list, show and drop use the journal.\n"
     "\n"
     "exit codes: 0, 64 usage, 65 no such letter, or some failed again, 69 no answer, or the\n"
-    "journal cannot be opened, 66 and 78 as for check.\n"
+    "journal cannot be opened, 77 the control token is wrong, 66 and 78 as for check.\n"
     "\n"
     "example: close-bridge dead-letters retry --all --reason unknown_topic\n",
     run};

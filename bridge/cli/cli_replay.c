@@ -150,27 +150,39 @@ static void print_failures(struct text replay, bool is_dry_run)
                number(replay, "failures_not_listed"));
 }
 
+static void print_count(uint64_t count, const char *what)
+{
+    printf("%" PRIu64 " %s%s", count, what, count == 1 ? "" : "s");
+}
+
+static void print_left_out(struct text part, const char *member, const char *mark, const char *why)
+{
+    if (number(part, member) == 0)
+        return;
+    fputs(mark, stdout);
+    print_count(number(part, member), "event");
+    printf(" %s\n", why);
+}
+
 static void print_publisher(struct text part, bool is_dry_run)
 {
     uint64_t sent = number(part, "sent");
 
     cli_json_print(part, "publisher", 0);
-    printf(": %" PRIu64 " event%s, ", number(part, "events"),
-           number(part, "events") == 1 ? "" : "s");
-    if (is_dry_run)
-        printf("%" PRIu64 " record%s would be sent\n", sent, sent == 1 ? "" : "s");
-    else
-        printf("%" PRIu64 " of %" PRIu64 " record%s delivered\n", number(part, "delivered"), sent,
-               sent == 1 ? "" : "s");
-    if (number(part, "missing"))
-        printf("  ! %" PRIu64 " events were deleted before they were read, or are damaged\n",
-               number(part, "missing"));
-    if (number(part, "unrouted"))
-        printf("  %" PRIu64 " events have no destination here in the topic map\n",
-               number(part, "unrouted"));
-    if (number(part, "left_to_live"))
-        printf("  %" PRIu64 " events are left out: they still wait for their first publication\n",
-               number(part, "left_to_live"));
+    fputs(": ", stdout);
+    print_count(number(part, "events"), "event");
+    fputs(", ", stdout);
+    if (is_dry_run) {
+        print_count(sent, "record");
+        puts(" would be sent");
+    } else {
+        printf("%" PRIu64 " of ", number(part, "delivered"));
+        print_count(sent, "record");
+        puts(" delivered");
+    }
+    print_left_out(part, "missing", "  ! ", "deleted before being read, or damaged");
+    print_left_out(part, "unrouted", "  ", "without a destination here in the topic map");
+    print_left_out(part, "left_to_live", "  ", "left out: still waiting for the first publication");
 }
 
 static void print_summary(struct text replay)

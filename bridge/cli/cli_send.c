@@ -62,8 +62,13 @@ static int read_options(int argc, char **argv, struct send_options *options)
                                        {.name = "event-id", .value = &options->event_id},
                                        {.name = "body", .value = &options->body_path},
                                        {0}};
+    int rc = cli_read_only_options("send", known, argc, argv);
 
-    return cli_read_only_options("send", known, argc, argv);
+    if (rc == EX_OK && options->url && strncmp(options->url, "http://", 7) != 0 &&
+        strncmp(options->url, "https://", 8) != 0)
+        return cli_usage_error("send", "--url %s does not begin with http:// or https://",
+                               options->url);
+    return rc;
 }
 
 /* An id as Close makes them: a prefix and base62. */

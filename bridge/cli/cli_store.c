@@ -26,7 +26,7 @@ static int check(const char *command, const char *path)
 {
     struct verify_report report;
     struct error err = {0};
-    int rc = journal_verify(path, false, &report, &err);
+    int rc = journal_verify(path, VERIFY_PAGES, &report, &err);
 
     if (rc < 0)
         return fail(command, err.message,
@@ -75,6 +75,15 @@ static int ask_journal(const struct cli_question *question, const struct config 
                                            : rc;
 }
 
+/* Without a journal either, why the bridge was not asked is of interest too. */
+static int ask_journal_alone(const struct cli_question *question, const struct config *config,
+                             const char *problem, struct buf *out_json)
+{
+    int rc = ask_journal(question, config, out_json);
+
+    return rc == EX_NOINPUT ? fail(question->command, problem, rc) : rc;
+}
+
 int cli_ask(const struct cli_question *question, const struct config *config, struct buf *out_json)
 {
     struct control_answer answer;
@@ -83,7 +92,7 @@ int cli_ask(const struct cli_question *question, const struct config *config, st
     int rc = EX_OK;
 
     if (outcome == CONTROL_NOBODY && config->journal.acknowledge == ACKNOWLEDGE_JOURNAL)
-        rc = ask_journal(question, config, out_json);
+        rc = ask_journal_alone(question, config, answer.problem, out_json);
     else if (outcome != CONTROL_ANSWERED)
         rc = fail(question->command, answer.problem, EX_UNAVAILABLE);
     else if (answer.status < 200 || answer.status > 299)

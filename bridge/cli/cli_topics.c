@@ -178,7 +178,7 @@ const struct command cli_topics = {
     "WHEN: always; filter: what passes the entry's extra_filter; fallback: what no other entry\n"
     "took. --json prints the document that docs/control.openapi.yaml describes.\n"
     "\n"
-    "exit codes: 0, 66 no configuration file, 78 mistakes in it.\n"
+    "exit codes: 0, 64 usage, 66 no configuration file, 78 mistakes in it.\n"
     "\n"
     "example: close-bridge topics -c close-bridge.yaml | grep nowhere\n",
     run_topics};

@@ -6,7 +6,6 @@
 #include <openssl/crypto.h>
 
 #include "bridge/base/alloc.h"
-#include "bridge/base/buf.h"
 #include "bridge/base/error.h"
 #include "bridge/close/pair_list.h"
 #include "schemas/date.h"
@@ -19,39 +18,16 @@ enum { MAX_PAIRS = 2000, MAX_SUBSCRIPTIONS = 2000, MAX_COUNTERS = 4096 };
 
 /* ---- values ---- */
 
-static struct text member(struct text object, const char *name)
-{
-    struct text value;
-
-    return json_find_member(object, text_of(name), &value) ? value : (struct text){NULL, 0};
-}
-
-/* Returns owned the decoded string, NULL when it is none or has a NUL in it. */
-static char *string_member(struct text object, const char *name)
-{
-    struct text value = member(object, name);
-    struct buf plain = {0};
-    char *copy = NULL;
-
-    if (!json_is_string(value))
-        return NULL;
-    if (json_unescape(json_string_inside(value), &plain) &&
-        !memchr(buf_text(&plain).data, '\0', plain.size))
-        copy = alloc_string(buf_text(&plain).data);
-    buf_release(&plain);
-    return copy;
-}
-
 static bool bool_member(struct text object, const char *name, bool otherwise)
 {
-    struct text value = member(object, name);
+    struct text value = json_member(object, name);
 
     return text_equal_string(value, "true") || (otherwise && !text_equal_string(value, "false"));
 }
 
 static int64_t date_member(struct text object, const char *name)
 {
-    struct text value = member(object, name);
+    struct text value = json_member(object, name);
     struct instant instant;
 
     if (!json_is_string(value) || !date_parse(json_string_inside(value), &instant))
@@ -83,9 +59,9 @@ static void read_pairs(struct text events, struct subscribed_pairs *pairs)
     if (!json_array_begin(&cursor, events))
         return;
     while (pairs->count < MAX_PAIRS && json_array_next(&cursor, &event)) {
-        struct text filter = member(event, "extra_filter");
-        struct subscribed_pair pair = {.object_type = string_member(event, "object_type"),
-                                       .action = string_member(event, "action")};
+        struct text filter = json_member(event, "extra_filter");
+        struct subscribed_pair pair = {.object_type = json_string_member(event, "object_type"),
+                                       .action = json_string_member(event, "action")};
 
         if (filter.data && !json_is_null(filter))
             pair.extra_filter = text_dup(filter);
@@ -115,11 +91,11 @@ static int64_t latest_date(struct text list)
 
 static void read_history(struct text history, struct close_subscription *subscription)
 {
-    int64_t success_ms = latest_date(member(history, "successes"));
+    int64_t success_ms = latest_date(json_member(history, "successes"));
     struct json_cursor cursor;
     struct text entry;
 
-    if (!json_array_begin(&cursor, member(history, "errors")))
+    if (!json_array_begin(&cursor, json_member(history, "errors")))
         return;
     while (json_array_next(&cursor, &entry)) {
         int64_t ms = date_member(entry, "datetime");
@@ -134,7 +110,7 @@ static void read_history(struct text history, struct close_subscription *subscri
 
 static void read_key(struct text object, struct close_subscription *subscription)
 {
-    struct text value = member(object, "signature_key");
+    struct text value = json_member(object, "signature_key");
 
     subscription->has_key =
         json_is_string(value) &&
@@ -144,14 +120,14 @@ static void read_key(struct text object, struct close_subscription *subscription
 static int read_subscription(struct text object, struct close_subscription *subscription,
                              struct error *err)
 {
-    struct text counters = member(object, "counters");
-    char *status = string_member(object, "status");
+    struct text counters = json_member(object, "counters");
+    char *status = json_string_member(object, "status");
 
     *subscription = (struct close_subscription){
-        .id = string_member(object, "id"),
-        .url = string_member(object, "url"),
-        .pause_reason = string_member(object, "pause_reason"),
-        .latest_error = string_member(object, "latest_error"),
+        .id = json_string_member(object, "id"),
+        .url = json_string_member(object, "url"),
+        .pause_reason = json_string_member(object, "pause_reason"),
+        .latest_error = json_string_member(object, "latest_error"),
         .counters = counters.size > 0 && counters.size <= MAX_COUNTERS && counters.data[0] == '{'
                         ? text_dup(counters)
                         : NULL,
@@ -168,8 +144,8 @@ static int read_subscription(struct text object, struct close_subscription *subs
     }
     if (!subscription->url)
         subscription->url = alloc_string("");
-    read_pairs(member(object, "events"), &subscription->pairs);
-    read_history(member(object, "history"), subscription);
+    read_pairs(json_member(object, "events"), &subscription->pairs);
+    read_history(json_member(object, "history"), subscription);
     read_key(object, subscription);
     return 0;
 }
@@ -223,7 +199,7 @@ int close_subscriptions_parse(struct text json, struct close_subscriptions *list
 
     if (check_json(json, err) < 0)
         return -1;
-    if (!json_array_begin(&cursor, member(json_document(json), "data")))
+    if (!json_array_begin(&cursor, json_member(json_document(json), "data")))
         return error_set(err, ERROR_CONFIG,
                          "the answer is no list of subscriptions, which Close's is: check api_url");
     while (json_array_next(&cursor, &item)) {

@@ -54,21 +54,14 @@ static int check_json(struct text json, struct error *err)
                      "between here and Close");
 }
 
-static struct text member(struct text object, const char *name)
-{
-    struct text value;
-
-    return json_find_member(object, text_of(name), &value) ? value : (struct text){NULL, 0};
-}
-
 static struct log_entry read_entry(struct text json)
 {
     struct log_entry entry = {.json = json};
-    struct text date = member(json, "date_updated");
+    struct text date = json_member(json, "date_updated");
 
     entry.has_date =
         json_is_string(date) && envelope_parse_date(json_string_inside(date), &entry.date_ms);
-    entry.has_data = member(json, "data").data || member(json, "previous_data").data;
+    entry.has_data = json_member(json, "data").data || json_member(json, "previous_data").data;
     return entry;
 }
 
@@ -118,8 +111,8 @@ int event_log_page_parse(struct text json, struct log_page *out_page, struct err
     if (check_json(json, err) < 0)
         return -1;
     document = json_document(json);
-    if (read_entries(member(document, "data"), &page, err) < 0 ||
-        read_cursor(member(document, "cursor_next"), &page, err) < 0) {
+    if (read_entries(json_member(document, "data"), &page, err) < 0 ||
+        read_cursor(json_member(document, "cursor_next"), &page, err) < 0) {
         event_log_page_release(&page);
         return -1;
     }

@@ -264,8 +264,11 @@ static void set_custom(const struct value *value)
 {
     struct error err = {0};
 
-    if (value->row->parse(value->loader, value->text, value->base, &err) != 0)
-        mistake(value, "%s", err.message);
+    if (value->row->parse(value->loader, value->text, value->base, &err) == 0)
+        return;
+    if (!value->node) /* a default is good */
+        config_report_line(value->loader->report, 1, "out of memory");
+    mistake(value, "%s", err.message);
 }
 
 static void set_value(const struct value *value)

@@ -14,6 +14,8 @@ enum {
     KEY_MAX = 256,
 };
 
+static const char byte_order_mark[] = "\xef\xbb\xbf"; /* of UTF-8 */
+
 struct builder {
     yaml_document_t *document;
     struct config_report *report;
@@ -385,6 +387,11 @@ struct config_node *config_node_parse(struct text yaml, struct config_report *re
     yaml_document_t document;
     yaml_parser_t parser;
 
+    /* libyaml takes it for a letter of the first key when it is told that this is UTF-8. */
+    if (text_starts_with(yaml, byte_order_mark)) {
+        yaml.data += sizeof(byte_order_mark) - 1;
+        yaml.size -= sizeof(byte_order_mark) - 1;
+    }
     if (!yaml_parser_initialize(&parser)) {
         config_report_line(report, 1, "out of memory");
         return NULL;

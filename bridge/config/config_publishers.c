@@ -117,6 +117,12 @@ static void report_property(void *context, const struct kafka_property *property
     free(nearest);
 }
 
+static bool names_brokers(const char *property)
+{
+    return strcmp(property, "bootstrap.servers") == 0 ||
+           strcmp(property, "metadata.broker.list") == 0;
+}
+
 static void check_kafka(struct config_loader *loader, const struct config_node *node)
 {
     struct kafka_options *options = &loader->config->kafka_options;
@@ -127,6 +133,9 @@ static void check_kafka(struct config_loader *loader, const struct config_node *
     for (size_t i = 0; i < options->property_count; i++) {
         if (!options->properties[i].name || !options->properties[i].value)
             return; /* out of memory, reported */
+        if (names_brokers(options->properties[i].name) && !options->properties[i].value[0])
+            config_report_mistake(loader->report, node, options->properties[i].name,
+                                  "is empty: write host:port, several with commas");
     }
     kafka_options_check(options, report_property, loader);
 }

@@ -39,7 +39,8 @@ struct run {
     struct found *found; /* by seq, the largest first */
     size_t count;
     size_t capacity;
-    int64_t oldest_ms; /* received: no letter of what was found is older */
+    uint64_t first[PUBLISHER_COUNT]; /* the newest event before the publisher was added */
+    int64_t oldest_ms;               /* received: no letter of what was found is older */
     int64_t deadline_ms;
     bool is_complete;
 };
@@ -278,7 +279,7 @@ static const char *state_of(const struct run *run, const struct found *found, in
         return "parked";
     if (found->records[p].size)
         return "delivered";
-    if (!found->is_routed[p])
+    if (!found->is_routed[p] || found->seq <= run->first[p])
         return "none";
     /* One that may lose may have given it up. */
     return (p == PUBLISHER_KAFKA ? search->config->kafka : search->config->mqtt).overflow ==
@@ -320,11 +321,21 @@ static void append_all(const struct run *run, uint64_t next, struct buf *json)
     buf_printf(json, ",\"complete\":%s}", run->is_complete ? "true" : "false");
 }
 
+static int find_first(struct run *run, struct error *err)
+{
+    for (int p = 0; p < PUBLISHER_COUNT; p++) {
+        if (run->search->is_configured[p] &&
+            journal_first(run->search->reader, publisher_names[p], &run->first[p], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int search_all(struct run *run, uint64_t *before, struct error *err)
 {
     run->deadline_ms = clock_monotonic_ms(run->search->clock) + EVENTS_MS;
-    if (search_events(run, before, err) < 0 || search_letters(run, LETTERS_DEAD, err) < 0 ||
-        search_letters(run, LETTERS_PARKED, err) < 0)
+    if (find_first(run, err) < 0 || search_events(run, before, err) < 0 ||
+        search_letters(run, LETTERS_DEAD, err) < 0 || search_letters(run, LETTERS_PARKED, err) < 0)
         return -1;
     find_outcomes(run);
     qsort(run->found, run->count, sizeof(*run->found), newest_first);

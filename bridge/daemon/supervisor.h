@@ -5,9 +5,11 @@
  *
  *   READY=1       events are accepted; again after each reload
  *   RELOADING=1   the configuration is read again
- *   WATCHDOG=1    four times in WATCHDOG_USEC, but only while what makes events durable gets on
- * with it: a process that hangs is started anew STOPPING=1    a stop has begun; the heartbeat ends
- * with it STATUS=       the same for people
+ *   WATCHDOG=1    four times in WATCHDOG_USEC, while what makes events durable gets on with it
+ *   STOPPING=1    a stop has begun; the heartbeat ends with it
+ *   STATUS=       the same for people
+ *
+ * A process that hangs, and so is silent, is started anew.
  *
  * Threads: one of its own for the heartbeat, when WATCHDOG_USEC is set. supervisor_reloading() and
  * supervisor_reloaded() from the thread that reloads; the rest belongs to the thread that opened

@@ -19,7 +19,7 @@
 #include "bridge/dispatcher/retries.h"
 #include "bridge/journal/journal.h"
 
-enum { TURN_MS = 100, PAUSE_NS = 250000, FAREWELL_MS = 2000 };
+enum { TURN_MS = 100, PAUSE_NS = 250000, REST_US = 500, FAREWELL_MS = 2000 };
 
 static void accept_delivery(struct intake *intake, struct delivery *delivery)
 {
@@ -206,8 +206,10 @@ static int turn(struct dispatcher *dispatcher, bool readable[PUBLISHER_COUNT])
     errands_finish(&dispatcher->errands);
     if (dispatcher->flights)
         take_deliveries(dispatcher);
+    wakeup_hold(); /* acknowledgements come many at a time, and in broker mode each is an answer */
     for (int p = 0; p < PUBLISHER_COUNT; p++)
         lane_run(dispatcher->lanes[p], readable[p]);
+    wakeup_let_go();
     run_followers(dispatcher);
     if (dispatcher->retries)
         retries_run(dispatcher->retries);
@@ -239,7 +241,8 @@ static void stop_taking(struct dispatcher *dispatcher)
 
 /* What comes in a quarter of a millisecond is one turn's work: without the pause nearly every event
  * and every acknowledgement would wake the thread. It lies behind the turn, so that what comes to a
- * thread at rest does not wait. */
+ * thread at rest does not wait. Behind a turn that was long in coming it is left out: little comes
+ * then, and to sleep once more would cost more than it gathers. */
 static void pause_behind_turn(void)
 {
     nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
@@ -253,10 +256,12 @@ static void *run(void *argument)
     int timeout_ms = 0;
 
     for (;;) {
+        int64_t idle_us = clock_monotonic_us(dispatcher->options.clock);
         int64_t now_ms;
 
         pulse_end(&dispatcher->pulse);
         wait_for_work(dispatcher, timeout_ms, readable);
+        idle_us = clock_monotonic_us(dispatcher->options.clock) - idle_us;
         pulse_begin(&dispatcher->pulse, dispatcher->options.clock);
         now_ms = clock_monotonic_ms(dispatcher->options.clock);
         if (now_ms >= next_tick_ms) {
@@ -264,7 +269,8 @@ static void *run(void *argument)
             next_tick_ms = now_ms + TURN_MS;
         }
         timeout_ms = turn(dispatcher, readable);
-        pause_behind_turn();
+        if (idle_us < REST_US)
+            pause_behind_turn();
         if (!atomic_load(&dispatcher->is_stopping))
             continue;
         stop_taking(dispatcher);

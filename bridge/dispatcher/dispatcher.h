@@ -15,7 +15,7 @@
 struct buf;
 struct clock;
 struct config;
-struct dispatcher; /* opaque: defined in dispatcher.c */
+struct dispatcher; /* opaque: defined in dispatcher_internal.h */
 struct error;
 struct event;
 struct intake;

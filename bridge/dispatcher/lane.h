@@ -26,7 +26,7 @@ struct carrier_options;
 struct clock;
 struct config_target;
 struct field_policy;
-struct lane; /* opaque: defined in lane.c */
+struct lane; /* opaque: defined in lane_internal.h */
 struct metrics;
 struct outcomes;
 struct parked_topic;

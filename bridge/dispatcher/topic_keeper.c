@@ -9,6 +9,7 @@
 
 #include "bridge/base/alloc.h"
 #include "bridge/base/buf.h"
+#include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
 #include "bridge/base/thread.h"
@@ -21,7 +22,8 @@ enum {
     LOOK_MS = 30000,
     FIRST_PAUSE_MS = 1000, /* after a look without an answer, doubled up to ... */
     MAX_PAUSE_MS = 30000,
-    NAMED = 10, /* topics that a line of the log names */
+    HOPE_MS = 200, /* until whoever waits for a look asks whether there is hope */
+    NAMED = 10,    /* topics that a line of the log names */
 };
 
 struct topic_keeper {
@@ -229,17 +231,21 @@ void topic_keeper_ask(struct topic_keeper *keeper)
     pthread_mutex_unlock(&keeper->lock);
 }
 
-bool topic_keeper_look(struct topic_keeper *keeper, int64_t timeout_ms, struct buf *json)
+bool topic_keeper_look(struct topic_keeper *keeper, int64_t timeout_ms,
+                       bool (*is_hopeless)(void *context), void *context, struct buf *json)
 {
-    struct timespec until = thread_deadline(timeout_ms);
+    int64_t until_ms = clock_monotonic_ms(&clock_system) + timeout_ms;
     bool has_answer;
     uint64_t number;
 
     pthread_mutex_lock(&keeper->lock);
     number = ++keeper->wanted;
     pthread_cond_broadcast(&keeper->changed);
-    while (keeper->done < number && !atomic_load(&keeper->is_stopping) &&
-           pthread_cond_timedwait(&keeper->changed, &keeper->lock, &until) != ETIMEDOUT) {
+    while (keeper->done < number && !atomic_load(&keeper->is_stopping) && !is_hopeless(context) &&
+           clock_monotonic_ms(&clock_system) < until_ms) {
+        struct timespec until = thread_deadline(HOPE_MS);
+
+        pthread_cond_timedwait(&keeper->changed, &keeper->lock, &until);
     }
     has_answer = keeper->done >= number && keeper->has_answer;
     if (has_answer)

@@ -32,9 +32,11 @@ void topic_keeper_ask(struct topic_keeper *keeper);
 /*
  * Looks now, waits for it at most `timeout_ms` and appends what it found, a JSON array of
  * {"topic","state","detail"}: `state` is created, missing, not_created or too_small; topics that
- * were there and fit are left out. False, and nothing is appended: no broker answered in time.
+ * were there and fit are left out. False, and nothing is appended: no broker answered in time, or
+ * `is_hopeless` says that none will.
  */
-bool topic_keeper_look(struct topic_keeper *keeper, int64_t timeout_ms, struct buf *json);
+bool topic_keeper_look(struct topic_keeper *keeper, int64_t timeout_ms,
+                       bool (*is_hopeless)(void *context), void *context, struct buf *json);
 
 /* Gives up what is under way, without waiting for it. NULL is a no-op. */
 void topic_keeper_stop(struct topic_keeper *keeper);

@@ -136,19 +136,16 @@ static enum framing_verdict check_encoding(struct text value, struct counts *cou
 static enum framing_verdict check_header(struct text line, struct counts *counts,
                                          struct framing_head *head)
 {
-    const char *colon;
-    struct text name;
+    struct text name = {line.data, 0};
     struct text value;
 
     if (line.data[0] == ' ' || line.data[0] == '\t')
         return FRAMING_FOLDED;
-    colon = memchr(line.data, ':', line.size);
-    if (!colon)
+    while (name.size < line.size && classes[(unsigned char)line.data[name.size]] & IS_TOKEN)
+        name.size++;
+    if (name.size == 0 || name.size == line.size || line.data[name.size] != ':')
         return FRAMING_HEADER_NAME;
-    name = (struct text){line.data, (size_t)(colon - line.data)};
-    if (name.size == 0 || !all_are(name, IS_TOKEN))
-        return FRAMING_HEADER_NAME;
-    value = (struct text){colon + 1, line.size - name.size - 1};
+    value = (struct text){line.data + name.size + 1, line.size - name.size - 1};
     if (!is_value(value))
         return FRAMING_HEADER_VALUE;
     value = trimmed(value);
@@ -229,7 +226,7 @@ const char *framing_verdict_name(enum framing_verdict verdict)
     static const char *const names[] = {
         [FRAMING_OK] = "ok",
         [FRAMING_INCOMPLETE] = "incomplete",
-        [FRAMING_TOO_LARGE] = "too_large",
+        [FRAMING_TOO_LARGE] = "headers_too_large",
         [FRAMING_LINE_END] = "line_end",
         [FRAMING_REQUEST_LINE] = "request_line",
         [FRAMING_VERSION] = "version",

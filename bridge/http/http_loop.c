@@ -19,6 +19,7 @@ enum {
     PAUSE_MS = 100, /* without descriptors, or at the limit of connections */
     WARN_EVERY_MS = 10000,
     LAST_TURNS_MS = 10000, /* for connections to end and deferred requests to be resumed at stop */
+    KEPT_BUFFERS = 256,    /* of 8 KiB, for what comes in */
 };
 
 static int open_reserve(void)
@@ -220,6 +221,8 @@ void http_loop_release(struct http_loop *loop)
 /* On the loop's own thread, because h2o keeps memory for each thread. */
 static void set_up(struct http_loop *loop)
 {
+    /* A connection has a buffer until its request is answered: more than the 16 that h2o keeps. */
+    h2o_socket_buffer_prototype.allocator.max = KEPT_BUFFERS;
     loop->evloop = h2o_evloop_create();
     h2o_context_init(&loop->context, loop->evloop, &loop->config);
     loop->accept.ctx = &loop->context;
@@ -246,20 +249,31 @@ static void close_listener(struct http_loop *loop)
     loop->listener = NULL;
 }
 
+/* Answers what was resumed while the loop was awake, else announces its sleep. True: it must not
+ * sleep, because h2o finishes in its next turn what was written outside of one, and does not count
+ * that as something to do. */
+static bool answer_resumed(struct http_loop *loop)
+{
+    atomic_store(&loop->is_asleep, true);
+    if (mailbox_is_empty(&loop->resumed))
+        return false;
+    atomic_store_explicit(&loop->is_asleep, false, memory_order_relaxed);
+    http_deferred_run(loop);
+    return true;
+}
+
 static void turn(struct http_loop *loop, int32_t wait_ms)
 {
     struct http_server *server = loop->server;
     bool is_draining = atomic_load(&server->is_draining);
 
     http_config_refresh(loop);
-    atomic_store(&loop->is_asleep, true);
-    if (!mailbox_is_empty(&loop->resumed))
+    if (answer_resumed(loop))
         wait_ms = 0;
     /* -1 is an interrupted wait (TRAPS H19): nothing is lost. */
     (void)h2o_evloop_run(loop->evloop, wait_ms);
     atomic_store_explicit(&loop->is_asleep, false, memory_order_relaxed);
     loop->now_ms = clock_monotonic_ms(server->options.clock);
-    http_deferred_run(loop);
     if (is_draining)
         close_listener(loop);
     if (!is_draining && loop->now_ms - loop->swept_ms < HTTP_TURN_MS) {

@@ -375,9 +375,9 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     else if (verdict != FRAMING_OK)
         refuse(server, &request, &refuse_framing, framing_verdict_name(verdict));
     else if (req->entity.len > request.connection->loop->max_body)
-        refuse(server, &request, &refuse_body, "body");
+        refuse(server, &request, &refuse_body, "too_large");
     else if (request.is_chunked && http_connection_is_flooding(request.connection))
-        refuse(server, &request, &refuse_body, "wire");
+        refuse(server, &request, &refuse_body, "too_large_chunked");
     else
         server->options.handle(server->options.context, request.connection->loop->number, &request);
     if (request.connection->phase == HTTP_PENDING)
@@ -393,7 +393,9 @@ static void send_replacement(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *b
     h2o_ostream_send_next(self, req, &((struct replacement *)self)->body, 1, state);
 }
 
-/* Gives h2o's own refusals (400, 413, 417) the form of ours. They always close the connection. */
+/* Gives h2o's own refusals (400, 413, 417) the form of ours. They always close the connection. What
+ * h2o cannot read as a request at all, or has more than 100 headers, it answers past every filter:
+ * 400 with "Bad Request" as plain text. */
 static void on_answer(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **slot)
 {
     struct http_server *server = ((struct filter *)filter)->server;
@@ -408,7 +410,10 @@ static void on_answer(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **slot
         refusal = req->res.status == 413   ? &refuse_body
                   : req->res.status == 417 ? &refuse_expectation
                                            : &refuse_framing;
-        tell(server, &request, refusal->status, refusal == &refuse_framing ? "body" : "size");
+        tell(server, &request, refusal->status,
+             refusal == &refuse_body      ? "too_large"
+             : refusal == &refuse_framing ? "unreadable_body"
+                                          : "expectation");
         replacement = (struct replacement *)h2o_add_ostream(req, sizeof(*replacement), slot);
         replacement->super.do_send = send_replacement;
         replacement->body.base = h2o_mem_alloc_pool(&req->pool, 200);

@@ -157,7 +157,7 @@ static int make_cursor(struct journal *journal, const char *publisher, uint64_t 
         return error_set(err, ERROR_FATAL, "out of memory");
     }
     cursor->seq = cursor->pending = seq;
-    rc = cursor_put(&journal->store, txn, publisher, seq);
+    rc = cursor_put_new(&journal->store, txn, publisher, seq);
     if (rc == 0)
         rc = mdb_txn_commit(txn);
     else
@@ -170,7 +170,7 @@ static uint64_t first_cursor(const struct journal *journal, const char *publishe
 {
     const struct journal_state *state = &journal->durable.state;
 
-    if (is_of_letters(publisher))
+    if (!cursor_pins_events(publisher))
         return 0; /* with the first dead letter that is kept */
     if (state->flags & STATE_CURSORS_UNKNOWN)
         return journal->durable.head_seq - 1; /* it may be one whose cursor is lost */
@@ -231,17 +231,30 @@ void journal_set_ages(struct journal *journal, int64_t retention_ms, int64_t ded
     wakeup_signal(&journal->wakeup);
 }
 
+static int delete_cursor(struct journal *journal, MDB_txn *txn, const char *publisher)
+{
+    char first[PUBLISHER_SIZE];
+    MDB_val key = {strlen(publisher), (void *)(uintptr_t)publisher};
+    int rc = mdb_del(txn, journal->store.db[STORE_CURSORS], &key, NULL);
+
+    if (rc != 0)
+        return rc;
+    cursor_name_first(publisher, first);
+    key = (MDB_val){strlen(first), first};
+    rc = mdb_del(txn, journal->store.db[STORE_CURSORS], &key, NULL);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 int journal_drop_publisher(struct journal *journal, const char *publisher, struct error *err)
 {
-    MDB_val key = {strlen(publisher), (void *)(uintptr_t)publisher};
     MDB_txn *txn;
     int rc;
 
-    if (is_of_letters(publisher) || !cursor_find(journal, publisher))
+    if (!cursor_pins_events(publisher) || !cursor_find(journal, publisher))
         return error_set(err, ERROR_INPUT, "the journal knows no publisher %s", publisher);
     rc = mdb_txn_begin(journal->store.env, NULL, 0, &txn);
     if (rc == 0) {
-        rc = mdb_del(txn, journal->store.db[STORE_CURSORS], &key, NULL);
+        rc = delete_cursor(journal, txn, publisher);
         if (rc == 0)
             rc = letters_drop_parked(&journal->store, txn, publisher);
         if (rc == 0)
@@ -257,7 +270,7 @@ void journal_visit_cursors(struct journal *journal,
                            void *context)
 {
     for (size_t i = 0; i < journal->cursor_count; i++) {
-        if (!is_of_letters(journal->cursors[i].publisher))
+        if (cursor_pins_events(journal->cursors[i].publisher))
             visit(context, journal->cursors[i].publisher, journal->cursors[i].seq);
     }
 }

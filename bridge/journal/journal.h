@@ -34,7 +34,7 @@
 struct clock;
 struct error;
 struct event;
-struct journal;        /* opaque: defined in journal.c */
+struct journal;        /* opaque: defined in journal_internal.h */
 struct journal_reader; /* opaque */
 
 struct journal_options {
@@ -166,6 +166,13 @@ int journal_read(struct journal_reader *reader, uint64_t from_seq, size_t max_co
  */
 int journal_find(struct journal_reader *reader, int64_t received_ms, uint64_t *out_seq,
                  struct error *err);
+
+/*
+ * The newest event that there was when the publisher was added: it was never asked to publish that
+ * one, nor those before it. 0: it may have been there as long as the events.
+ */
+int journal_first(struct journal_reader *reader, const char *publisher, uint64_t *out_seq,
+                  struct error *err);
 
 /* A parked record or a dead letter. */
 struct letter {

@@ -55,11 +55,11 @@ static int open_cursor(struct journal *journal, MDB_txn *txn, struct note *note)
     if (is_new) {
         cursor->is_new = true;
         /* Those that count dead letters begin with the first that is kept. */
-        if (!is_of_letters(note->publisher))
+        if (cursor_pins_events(note->publisher))
             cursor->pending = journal->next.state.next_seq - 1;
     }
     note->seq = cursor->pending;
-    return is_new ? cursor_put(&journal->store, txn, cursor->publisher, note->seq) : 0;
+    return is_new ? cursor_put_new(&journal->store, txn, cursor->publisher, note->seq) : 0;
 }
 
 /* Whether a letter may still be added in this commit. */

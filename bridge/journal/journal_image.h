@@ -42,13 +42,13 @@ enum image_page {
 struct image {
     const struct image_source *source;
     size_t page_size;
-    uint64_t page_count;           /* whole pages in the file */
+    uint64_t page_count;           /* in the file; the last may be a part of one */
     unsigned char *pages;          /* an enum image_page for each */
     bool is_known[STORE_DB_COUNT]; /* all its pages were reached and are right; or it is not there
                                       in a tree that is right */
     bool is_free_known;            /* the same for the list of free pages */
     bool is_newest_known;          /* both meta pages are right: there is no newer tree */
-    bool is_foreign; /* a sound file of LMDB, but it holds something else than a journal */
+    bool is_foreign; /* no database has a name of ours: if it is sound, it is something else's */
     uint64_t entries[STORE_DB_COUNT];
     uint64_t problems;
     uint64_t unreadable; /* of them: bytes that the source did not give */
@@ -57,13 +57,19 @@ struct image {
 
 enum { IMAGE_BEGINNING = 256 }; /* bytes of a value that cost no page more than its row does */
 
-/* Who looks at the rows. */
+/* How much of a value is read. */
+enum image_want {
+    WANT_NOTHING,
+    WANT_BEGINNING, /* IMAGE_BEGINNING bytes of it at least */
+    WANT_ALL,
+};
+
+/* Who looks at the rows: those of the cursors before those of the events. */
 struct image_rows {
     void *context;
-    bool wants[STORE_DB_COUNT];           /* whose values are read and given to ... */
-    bool wants_beginning[STORE_DB_COUNT]; /* ... or only IMAGE_BEGINNING bytes of them at least ...
-                                           */
-    /* ... this; key and value are gone afterwards. False: it found the value damaged. */
+    enum image_want (*wants)(void *context, enum store_db db, struct text key);
+    /* Gets what was wanted; key and value are gone afterwards. False: it found the value damaged.
+     */
     bool (*row)(void *context, enum store_db db, struct text key, struct text value);
 };
 
@@ -74,6 +80,12 @@ struct image_rows {
 int image_read(struct image *image, const struct image_source *source,
                const struct image_rows *rows, struct error *err);
 void image_release(struct image *image);
+
+/* A tree of which pages are free is an older one, to which a wrong root led. */
+static inline bool image_is_newest(const struct image *image)
+{
+    return image->is_newest_known && image->is_free_known;
+}
 
 /* True when LMDB can use the file. */
 static inline bool image_is_sound(const struct image *image)

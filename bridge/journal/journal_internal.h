@@ -67,7 +67,8 @@ struct batch {
     struct event *opaque[BATCH_DELIVERIES]; /* to be dead letters */
     size_t opaque_count;
     size_t conflicts;
-    const char *no_room; /* why an event was refused, if one was */
+    const char *no_room;   /* why an event was refused, if one was ... */
+    uint64_t refused_cost; /* ... and what room it needed */
     struct dedupe_mark marks[BATCH_DELIVERIES];
     size_t mark_count;
     struct note *notes[BATCH_NOTES];
@@ -125,6 +126,8 @@ struct journal {
     void *on_damaged_context;
     bool is_broken; /* the last commit or opening failed: recover before anything else */
     bool is_disk_full;
+    uint64_t refused_cost;     /* of the latest event that was refused, until it would fit ... */
+    int64_t refused_until_ms;  /* ... or none was refused for some time, monotonic */
     int64_t squeezed_until_ms; /* LMDB said full: no events until then, monotonic */
     int64_t next_recover_ms;   /* monotonic */
     int64_t recover_wait_ms;
@@ -176,8 +179,6 @@ struct cursor *cursor_find(struct journal *journal, const char *publisher);
 struct cursor *cursor_get(struct journal *journal, const char *publisher);
 
 /* Everything up to this is settled for every publisher. */
-/* A cursor whose name begins with @ counts dead letters, not events: it pins none. */
-bool is_of_letters(const char *cursor);
 uint64_t cursors_minimum(const struct journal *journal);
 
 /* The oldest chunk is this one; without one the journal is empty. */
@@ -189,6 +190,9 @@ size_t marks_in(size_t size);
 
 /* Stores a cursor; an LMDB code. */
 int cursor_put(struct store *store, struct MDB_txn *txn, const char *publisher, uint64_t seq);
+
+/* The same for a cursor that is new: stores as well that its publisher begins behind `seq`. */
+int cursor_put_new(struct store *store, struct MDB_txn *txn, const char *publisher, uint64_t seq);
 
 /* ---- journal_commit.c ---- */
 
@@ -217,6 +221,11 @@ struct parked_key {
 };
 
 struct parked_key parked_key(const char *publisher, const char *topic, uint64_t seq, uint32_t nth);
+
+/* The one that a parked record says itself. Under another one it would be sent over and over,
+ * because nothing takes it off the list. */
+struct parked_key parked_key_of(const struct letter_view *view);
+bool parked_key_is_of(const void *key, size_t size, const struct letter_view *view);
 
 /* All return an LMDB code. */
 int letters_park(struct store *store, struct MDB_txn *txn, const struct note *note, int64_t now_ms);

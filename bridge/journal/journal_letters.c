@@ -33,6 +33,23 @@ struct parked_key parked_key(const char *publisher, const char *topic, uint64_t 
     return key;
 }
 
+struct parked_key parked_key_of(const struct letter_view *view)
+{
+    char publisher[PUBLISHER_SIZE] = "";
+    char topic[TOPIC_SIZE] = ""; /* letter_check() has seen that they fit */
+
+    memcpy(publisher, view->publisher.data, view->publisher.size);
+    memcpy(topic, view->topic.data, view->topic.size);
+    return parked_key(publisher, topic, view->head.seq, view->head.nth);
+}
+
+bool parked_key_is_of(const void *key, size_t size, const struct letter_view *view)
+{
+    struct parked_key own = parked_key_of(view);
+
+    return size == own.size && memcmp(key, own.bytes, size) == 0;
+}
+
 static MDB_val val_of_key(struct parked_key *key)
 {
     return (MDB_val){key->size, key->bytes};

@@ -122,6 +122,22 @@ static int finish(struct reading *reading, int rc)
 
 /* ---- parked records ---- */
 
+/* Takes the record, or passes over one that is damaged, also in its key. False: it does not fit. */
+static bool take_parked(struct reading *reading, const MDB_val *key, const MDB_val *value)
+{
+    const unsigned char *tail =
+        (const unsigned char *)key->mv_data + key->mv_size - PARKED_KEY_TAIL;
+    uint64_t seq = get_big_endian(tail, 8);
+    struct letter_view view;
+
+    if (letter_view(value->mv_data, value->mv_size, &view) &&
+        !parked_key_is_of(key->mv_data, key->mv_size, &view)) {
+        report_damage(reading->journal, reading->kind, seq, "it lies under a key of another one");
+        return true;
+    }
+    return take_letter(reading, seq, value);
+}
+
 static int read_topic(struct reading *reading, MDB_txn *txn, struct parked_key *start)
 {
     size_t prefix = start->size - PARKED_KEY_TAIL;
@@ -135,8 +151,7 @@ static int read_topic(struct reading *reading, MDB_txn *txn, struct parked_key *
            (rc = mdb_cursor_get(rows, &key, &value, op)) == 0) {
         op = MDB_NEXT;
         if (key.mv_size != start->size || memcmp(key.mv_data, start->bytes, prefix) != 0 ||
-            !take_letter(reading, get_big_endian((const unsigned char *)key.mv_data + prefix, 8),
-                         &value))
+            !take_parked(reading, &key, &value))
             break;
     }
     if (rows)

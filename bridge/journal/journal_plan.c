@@ -136,7 +136,7 @@ static void gather_state(struct gathering *gathering, const struct scan_find *fi
     plan->state = state;
     plan->has_state = true;
     plan->is_state_current = find->rank == SCAN_CURRENT && plan->image->is_known[STORE_META] &&
-                             plan->image->is_newest_known;
+                             image_is_newest(plan->image);
     gathering->state_rank = (uint8_t)find->rank;
 }
 
@@ -175,17 +175,12 @@ static void sort(void *items, size_t count, size_t size, int (*order)(const void
         qsort(items, count, size, order);
 }
 
-static bool is_of_letters(const char *cursor)
-{
-    return cursor[0] == '@';
-}
-
 static void decide_cursors(struct plan *plan)
 {
     uint64_t minimum = UINT64_MAX;
 
     for (size_t i = 0; i < plan->cursor_count; i++) {
-        if (!is_of_letters(plan->cursors[i].publisher) && plan->cursors[i].seq < minimum)
+        if (cursor_pins_events(plan->cursors[i].publisher) && plan->cursors[i].seq < minimum)
             minimum = plan->cursors[i].seq;
     }
     plan->settled = plan->image->is_known[STORE_CURSORS] && minimum != UINT64_MAX ? minimum : 0;
@@ -363,7 +358,8 @@ static void decide_state(struct plan *plan)
             state->age_s = plan->events[i].age_s;
     }
     for (size_t i = 0; i < plan->cursor_count; i++)
-        raise(is_of_letters(plan->cursors[i].publisher) ? &state->next_dead : &state->next_seq,
+        raise(cursor_is_of_letters(plan->cursors[i].publisher) ? &state->next_dead
+                                                               : &state->next_seq,
               plan->cursors[i].seq + 1);
     for (size_t i = 0; i < plan->letter_count; i++) {
         raise(&state->next_dead, plan->letters[i].id + 1);

@@ -156,3 +156,30 @@ int journal_read(struct journal_reader *reader, uint64_t from_seq, size_t max_co
     store_end_read(&journal->store, txn);
     return count;
 }
+
+/* ---- publishers ---- */
+
+int journal_first(struct journal_reader *reader, const char *publisher, uint64_t *out_seq,
+                  struct error *err)
+{
+    struct store *store = &reader->journal->store;
+    struct cursor_record record = {.seq = 0};
+    char name[PUBLISHER_SIZE];
+    MDB_txn *txn = store_begin_read(store, err);
+    MDB_val key;
+    MDB_val value;
+    int rc;
+
+    if (!txn)
+        return -1;
+    cursor_name_first(publisher, name);
+    key = (MDB_val){strlen(name), name};
+    rc = mdb_get(txn, store->db[STORE_CURSORS], &key, &value);
+    if (rc == 0 && !cursor_check(value.mv_data, value.mv_size, &record))
+        rc = MDB_CORRUPTED;
+    store_end_read(store, txn);
+    if (rc != 0 && rc != MDB_NOTFOUND)
+        return store_error(store, "its cursors cannot be read", rc, err);
+    *out_seq = record.seq;
+    return 0;
+}

@@ -233,8 +233,6 @@ static int write_letter(struct rebuild *rebuild, const struct plan_letter *plann
 {
     struct parked_key key;
     struct letter_view view;
-    char publisher[PUBLISHER_SIZE] = "";
-    char topic[TOPIC_SIZE] = "";
     int rc = read_value(rebuild, planned->offset, planned->size);
 
     if (rc != 0)
@@ -245,9 +243,7 @@ static int write_letter(struct rebuild *rebuild, const struct plan_letter *plann
     }
     if (!letter_view(rebuild->value, planned->size, &view))
         return EIO; /* the file has changed since */
-    memcpy(publisher, view.publisher.data, view.publisher.size);
-    memcpy(topic, view.topic.data, view.topic.size);
-    key = parked_key(publisher, topic, planned->seq, planned->nth);
+    key = parked_key_of(&view);
     rebuild->report->parked++;
     return put(rebuild, STORE_PARKED, (MDB_val){key.size, key.bytes}, rebuild->value,
                planned->size);

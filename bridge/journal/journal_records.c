@@ -1,5 +1,6 @@
 #include "bridge/journal/journal_records.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include <xxhash.h>
@@ -85,6 +86,23 @@ bool cursor_check(const void *bytes, size_t size, struct cursor_record *out_reco
         return false;
     *out_record = record;
     return true;
+}
+
+static const char first_prefix[] = "@first.";
+
+bool cursor_pins_events(const char *name)
+{
+    return name[0] != '@';
+}
+
+bool cursor_is_of_letters(const char *name)
+{
+    return name[0] == '@' && strncmp(name, first_prefix, sizeof(first_prefix) - 1) != 0;
+}
+
+void cursor_name_first(const char *publisher, char out_name[PUBLISHER_SIZE])
+{
+    snprintf(out_name, PUBLISHER_SIZE, "%s%s", first_prefix, publisher);
 }
 
 /* ---- marks ---- */

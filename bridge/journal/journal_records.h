@@ -101,6 +101,15 @@ bool cursor_check(const void *bytes, size_t size, struct cursor_record *out_reco
 bool marks_check(const void *bytes, size_t size, struct marks_head *out_head);
 bool letter_check(const void *bytes, size_t size, struct letter_head *out_head);
 
+/*
+ * A cursor whose name begins with @ pins no events. @first.NAME says which event was the newest
+ * when the publisher NAME was added; without one it has been there as long as the events, or was
+ * added by a version that did not say so. The others count dead letters.
+ */
+bool cursor_pins_events(const char *name);
+bool cursor_is_of_letters(const char *name);
+void cursor_name_first(const char *publisher, char out_name[PUBLISHER_SIZE]);
+
 /* The i-th mark behind a head, read and written; its age is the head's. */
 struct dedupe_mark marks_at(const void *value, uint32_t i);
 void marks_put(void *value, uint32_t i, const struct dedupe_mark *mark);

@@ -13,6 +13,7 @@
 #include "bridge/base/error.h"
 #include "bridge/journal/journal_chunks.h"
 #include "bridge/journal/journal_image.h"
+#include "bridge/journal/journal_internal.h"
 #include "bridge/journal/journal_plan.h"
 #include "bridge/journal/journal_rebuild.h"
 #include "bridge/journal/journal_records.h"
@@ -130,12 +131,20 @@ static bool is_chunk(struct text value, uint64_t last, uint64_t *events)
     return count > 0 && records[count - 1].seq == last;
 }
 
-static bool is_letter(struct text bytes, uint64_t id)
+static bool is_dead_letter(struct text bytes, uint64_t id)
 {
     struct letter_view view;
 
     return letter_view(bytes.data, bytes.size, &view) && view.head.id == id &&
            is_event(view.record, view.head.seq);
+}
+
+static bool is_parked(struct text key, struct text bytes)
+{
+    struct letter_view view;
+
+    return letter_view(bytes.data, bytes.size, &view) && view.head.id == 0 &&
+           parked_key_is_of(key.data, key.size, &view) && is_event(view.record, view.head.seq);
 }
 
 static bool is_meta(struct text key, struct text value)
@@ -151,12 +160,54 @@ static bool is_meta(struct text key, struct text value)
 _Static_assert(IMAGE_BEGINNING >= sizeof(struct event_record), "the head of a chunk's first event");
 
 struct checks {
-    bool reads_all;
+    enum verify_depth depth;
     uint64_t events;
     uint64_t last;     /* key of the chunk before; 0: none */
     uint64_t next_seq; /* as the journal's state says; 0: it does not */
+    uint64_t settled;  /* by every publisher; UINT64_MAX: nothing was heard of any */
     bool is_doubtful;
 };
+
+static struct checks checks_of(enum verify_depth depth)
+{
+    return (struct checks){.depth = depth, .settled = UINT64_MAX};
+}
+
+static uint64_t number_of(enum store_db db, struct text key)
+{
+    uint64_t number = 0;
+
+    if (store_has_integer_keys(db))
+        memcpy(&number, key.data, sizeof(number));
+    return number;
+}
+
+/* Of a chunk that ends with event `last`. */
+static bool reads_chunk(const struct checks *checks, uint64_t last)
+{
+    return checks->depth == VERIFY_ALL ||
+           (checks->depth == VERIFY_PENDING &&
+            (checks->settled == UINT64_MAX || last > checks->settled));
+}
+
+static enum image_want wants(void *context, enum store_db db, struct text key)
+{
+    const struct checks *checks = context;
+
+    switch (db) {
+    case STORE_EVENTS:
+        return reads_chunk(checks, number_of(db, key)) ? WANT_ALL : WANT_BEGINNING;
+    case STORE_PARKED:
+    case STORE_DEAD:
+        return checks->depth == VERIFY_PAGES ? WANT_NOTHING : WANT_ALL;
+    case STORE_META:
+    case STORE_CURSORS:
+    case STORE_MARKS:
+    case STORE_DB_COUNT:
+        break;
+    }
+    return WANT_ALL;
+}
 
 /*
  * A bit in a key of a chunk leaves the keys in order when it hits one of the lowest. Numbers have
@@ -180,10 +231,8 @@ static void check_beginning(struct checks *checks, struct text value, uint64_t l
 
 static bool check_events(struct checks *checks, struct text value, uint64_t last)
 {
-    if (checks->reads_all)
-        return is_chunk(value, last, &checks->events);
     check_beginning(checks, value, last);
-    return true;
+    return !reads_chunk(checks, last) || is_chunk(value, last, &checks->events);
 }
 
 static bool check_meta(struct checks *checks, struct text key, struct text value)
@@ -192,65 +241,75 @@ static bool check_meta(struct checks *checks, struct text key, struct text value
 
     if (!is_meta(key, value))
         return false;
-    if (text_equal_string(key, "state") && state_check(value.data, value.size, &state))
+    if (text_equal_string(key, "state") && state_check(value.data, value.size, &state)) {
         checks->next_seq = state.next_seq;
+        if (state.flags & STATE_CURSORS_UNKNOWN)
+            checks->settled = 0;
+    }
+    return true;
+}
+
+static bool check_cursor(struct checks *checks, struct text key, struct text value)
+{
+    struct cursor_record cursor;
+
+    if (!cursor_check(value.data, value.size, &cursor) || !text_equal_string(key, cursor.publisher))
+        return false;
+    if (cursor_pins_events(cursor.publisher) && cursor.seq < checks->settled)
+        checks->settled = cursor.seq;
     return true;
 }
 
 static bool check_row(void *context, enum store_db db, struct text key, struct text value)
 {
     struct checks *checks = context;
-    struct cursor_record cursor;
     struct marks_head marks;
-    uint64_t number = 0;
 
-    if (store_has_integer_keys(db))
-        memcpy(&number, key.data, sizeof(number));
     switch (db) {
     case STORE_META:
         return check_meta(checks, key, value);
     case STORE_EVENTS:
-        return check_events(checks, value, number);
+        return check_events(checks, value, number_of(db, key));
     case STORE_CURSORS:
-        return cursor_check(value.data, value.size, &cursor) &&
-               text_equal_string(key, cursor.publisher);
+        return check_cursor(checks, key, value);
     case STORE_MARKS:
         return marks_check(value.data, value.size, &marks);
     case STORE_PARKED:
+        return is_parked(key, value);
     case STORE_DEAD:
-        return is_letter(value, number);
+        return is_dead_letter(value, number_of(db, key));
     case STORE_DB_COUNT:
         break;
     }
     return true;
 }
 
-/* The small values, or all of them. */
 static int check(struct image *image, const struct image_source *source, struct checks *checks,
                  struct error *err)
 {
-    struct image_rows rows = {.context = checks, .row = check_row};
-    int rc;
+    struct image_rows rows = {.context = checks, .wants = wants, .row = check_row};
+    int rc = image_read(image, source, &rows, err);
 
-    for (int db = 0; db < STORE_DB_COUNT; db++)
-        rows.wants[db] =
-            checks->reads_all || db == STORE_META || db == STORE_CURSORS || db == STORE_MARKS;
-    rows.wants_beginning[STORE_EVENTS] = !checks->reads_all;
-    rc = image_read(image, source, &rows, err);
     if (checks->last && checks->last + 1 != checks->next_seq)
         checks->is_doubtful = true;
-    if (rc < 0 || !image_is_sound(image) || checks->reads_all || !checks->is_doubtful)
+    if (rc < 0 || !image_is_sound(image) || checks->depth == VERIFY_ALL || !checks->is_doubtful)
         return rc;
     image_release(image);
     *image = (struct image){.problems = 0};
-    *checks = (struct checks){.reads_all = true};
+    *checks = checks_of(VERIFY_ALL);
     return check(image, source, checks, err);
 }
 
-static int verify(const struct store *store, bool reads_all, struct verify_report *report,
+/* In a damaged journal a wrong root may lead to names that are not ours. */
+static bool is_foreign(const struct image *image)
+{
+    return image->is_foreign && image_is_sound(image);
+}
+
+static int verify(const struct store *store, enum verify_depth depth, struct verify_report *report,
                   struct error *err)
 {
-    struct checks checks = {.reads_all = reads_all};
+    struct checks checks = checks_of(depth);
     struct image_source source;
     struct image image = {.problems = 0};
     struct file file;
@@ -260,7 +319,7 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
         rc = check(&image, &source, &checks, err);
     if (rc == 0) {
         *report = (struct verify_report){.is_sound = image_is_sound(&image),
-                                         .is_foreign = image.is_foreign,
+                                         .is_foreign = is_foreign(&image),
                                          .problems = image.problems,
                                          .events = checks.events,
                                          .bytes = source.size};
@@ -275,7 +334,7 @@ static int verify(const struct store *store, bool reads_all, struct verify_repor
 
 bool store_is_damaged(const struct store *store)
 {
-    struct checks checks = {.reads_all = false};
+    struct checks checks = checks_of(VERIFY_PAGES);
     struct image image = {.problems = 0};
     struct image_source source;
     struct file file;
@@ -289,7 +348,7 @@ bool store_is_damaged(const struct store *store)
     return is_damaged;
 }
 
-int journal_verify(const char *path, bool reads_all, struct verify_report *out_report,
+int journal_verify(const char *path, enum verify_depth depth, struct verify_report *out_report,
                    struct error *err)
 {
     struct store store;
@@ -302,7 +361,7 @@ int journal_verify(const char *path, bool reads_all, struct verify_report *out_r
     else if (exists(&store, whole_name))
         *out_report =
             (struct verify_report){.problems = 1, .first_problem = "a salvage was interrupted"};
-    else if (verify(&store, reads_all, out_report, err) < 0)
+    else if (verify(&store, depth, out_report, err) < 0)
         rc = -1;
     store_release(&store);
     return rc;
@@ -400,6 +459,24 @@ static void describe(const struct plan *plan, struct salvage_report *report)
     report->is_whole = plan->is_whole;
 }
 
+static int refuse_foreign(const struct store *store, struct error *err)
+{
+    return error_set(err, ERROR_CONFIG,
+                     "journal %s: data.mdb is a database of something else; give the journal a "
+                     "folder of its own",
+                     store->path);
+}
+
+/* When there is nothing of ours in it, a database with other names is somebody's, damaged or not.
+ */
+static int salvage_nothing(const struct store *store, const struct image *image,
+                           const struct clock *clock, struct salvage_report *report,
+                           struct error *err)
+{
+    return image->is_foreign ? refuse_foreign(store, err)
+                             : put_aside(store, clock, report->set_aside, err);
+}
+
 static int salvage_image(const struct store *store, const struct image *image,
                          const struct clock *clock, struct salvage_report *report,
                          struct error *err)
@@ -410,7 +487,7 @@ static int salvage_image(const struct store *store, const struct image *image,
     if (rc == 0) {
         describe(&plan, report);
         if (plan_is_empty(&plan))
-            rc = put_aside(store, clock, report->set_aside, err);
+            rc = salvage_nothing(store, image, clock, report, err);
         else if (build(store, &plan, report, err) < 0)
             rc = -1;
         else
@@ -423,7 +500,7 @@ static int salvage_image(const struct store *store, const struct image *image,
 static int salvage(const struct store *store, const struct clock *clock,
                    struct salvage_report *report, struct error *err)
 {
-    struct checks checks = {.reads_all = false};
+    struct checks checks = checks_of(VERIFY_PAGES);
     struct image_source source;
     struct image image = {.problems = 0};
     struct file file;
@@ -431,11 +508,8 @@ static int salvage(const struct store *store, const struct clock *clock,
 
     if (rc == 0)
         rc = check(&image, &source, &checks, err);
-    if (rc == 0 && image.is_foreign)
-        rc = error_set(err, ERROR_CONFIG,
-                       "journal %s: data.mdb is a database of something else; give the journal a "
-                       "folder of its own",
-                       store->path);
+    if (rc == 0 && is_foreign(&image))
+        rc = refuse_foreign(store, err);
     else if (rc == 0)
         rc = salvage_image(store, &image, clock, report, err);
     image_release(&image);

@@ -26,13 +26,20 @@ struct error;
 
 enum { SALVAGE_NAME_SIZE = 64 };
 
+/* How much is read. */
+enum verify_depth {
+    VERIFY_PAGES,   /* the pages, and of the values the small ones */
+    VERIFY_PENDING, /* besides, the letters and the events that a publisher has not settled */
+    VERIFY_ALL,
+};
+
 struct verify_report {
     bool is_sound;   /* LMDB can use it, and every value that was looked at is right */
     bool is_foreign; /* it is no journal, but something else's file */
     uint64_t problems;
     char first_problem[160];
     uint64_t entries[STORE_DB_COUNT];
-    uint64_t events; /* in the chunks, when every value was read */
+    uint64_t events; /* that were read */
     uint64_t bytes;  /* of the file */
 };
 
@@ -52,11 +59,10 @@ struct salvage_report {
 };
 
 /*
- * Reads the file of the journal in the folder `path`: the pages, and of the values the small ones,
- * or with `reads_all` every one. Takes the journal's lock. Returns 1, 0 when there is no journal,
- * -1 on failure.
+ * Reads the file of the journal in the folder `path`. Takes the journal's lock. Returns 1, 0 when
+ * there is no journal, -1 on failure.
  */
-int journal_verify(const char *path, bool reads_all, struct verify_report *out_report,
+int journal_verify(const char *path, enum verify_depth depth, struct verify_report *out_report,
                    struct error *err);
 
 /* For a journal whose lock is held and whose environment is closed: its file can be read, and is

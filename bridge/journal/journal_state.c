@@ -46,17 +46,13 @@ struct cursor *cursor_get(struct journal *journal, const char *publisher)
     return cursors;
 }
 
-bool is_of_letters(const char *cursor)
-{
-    return cursor[0] == '@';
-}
-
 uint64_t cursors_minimum(const struct journal *journal)
 {
     uint64_t minimum = UINT64_MAX;
 
     for (size_t i = 0; i < journal->cursor_count; i++) {
-        if (!is_of_letters(journal->cursors[i].publisher) && journal->cursors[i].pending < minimum)
+        if (cursor_pins_events(journal->cursors[i].publisher) &&
+            journal->cursors[i].pending < minimum)
             minimum = journal->cursors[i].pending;
     }
     return minimum;
@@ -76,6 +72,17 @@ int cursor_put(struct store *store, struct MDB_txn *txn, const char *publisher, 
     strncpy(record.publisher, publisher, sizeof(record.publisher) - 1);
     cursor_seal(&record);
     return mdb_put(txn, store->db[STORE_CURSORS], &key, &value, 0);
+}
+
+int cursor_put_new(struct store *store, struct MDB_txn *txn, const char *publisher, uint64_t seq)
+{
+    char first[PUBLISHER_SIZE];
+    int rc = cursor_put(store, txn, publisher, seq);
+
+    if (rc != 0 || seq == 0 || !cursor_pins_events(publisher))
+        return rc;
+    cursor_name_first(publisher, first);
+    return cursor_put(store, txn, first, seq);
 }
 
 static int damaged(const struct journal *journal, const char *what, struct error *err)
@@ -203,7 +210,8 @@ static void raise_numbers(const struct journal *journal, MDB_txn *txn, struct jo
     if (state->next_seq <= last)
         state->next_seq = last + 1;
     for (size_t i = 0; i < journal->cursor_count; i++) {
-        if (state->next_seq <= journal->cursors[i].seq)
+        if (!cursor_is_of_letters(journal->cursors[i].publisher) &&
+            state->next_seq <= journal->cursors[i].seq)
             state->next_seq = journal->cursors[i].seq + 1;
     }
     last = edge_of(journal, txn, STORE_DEAD, MDB_LAST, 0);

@@ -130,7 +130,8 @@ static int refuse_second(const struct store *store, struct error *err)
 
     pid[n > 0 ? n : 0] = '\0';
     pid[strcspn(pid, "\n")] = '\0';
-    return error_set(err, ERROR_IN_USE, "journal %s: is in use by process %s", store->path,
+    return error_set(err, ERROR_IN_USE,
+                     "journal %s: is in use by process %s, which has to stop first", store->path,
                      *pid ? pid : "(unknown)");
 }
 

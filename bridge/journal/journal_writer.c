@@ -16,13 +16,24 @@
  * takes out what the failed one may have left has to succeed.
  */
 
-enum { TICK_MS = 1000, SQUEEZE_MS = 1000, RECOVER_FIRST_MS = 50, RECOVER_MAX_MS = 5000 };
+enum {
+    TICK_MS = 1000,
+    SQUEEZE_MS = 1000,
+    REFUSED_MS = 10000,
+    RECOVER_FIRST_MS = 50,
+    RECOVER_MAX_MS = 5000
+};
 
 static const char full_of_events[] = "the journal is full of undelivered events";
 static const char full_of_dead[] = "the store for dead letters is full";
 static const char disk_is_full[] = "the disk of the journal is full";
 static const char is_failing[] = "the journal cannot write to its disk";
 static const char is_damaged[] = "the file of the journal is damaged";
+
+static const char make_room[] = "webhooks are answered 503 until there is room: free space on the "
+                                "disk of this path";
+static const char let_deliver[] = "webhooks are answered 503 until events are delivered: see the "
+                                  "publishers in /readyz; journal.max_size is the limit";
 
 /* ---- numbers ---- */
 
@@ -34,10 +45,15 @@ static void show_trouble(struct journal *journal, const char *trouble, const cha
     if (before == trouble)
         return;
     atomic_store(&journal->trouble, trouble);
-    if (trouble)
+    if (trouble && error)
         log_error("journal.trouble", log_str("path", journal->store.path),
-                  log_str("trouble", trouble), log_str("error", error ? error : ""),
+                  log_str("trouble", trouble), log_str("error", error),
                   log_str("action", "webhooks are answered 503 until it is over"));
+    else if (trouble)
+        log_error("journal.trouble", log_str("path", journal->store.path),
+                  log_str("trouble", trouble), log_i64("bytes", (int64_t)journal->store.used),
+                  log_i64("max_bytes", (int64_t)journal->store.max_size),
+                  log_str("action", trouble == disk_is_full ? make_room : let_deliver));
     else
         log_info("journal.recovered", log_str("path", journal->store.path), log_str("was", before));
 }
@@ -238,8 +254,10 @@ static const char *admit(struct journal *journal, struct batch *batch, struct de
     uint64_t cost = store_cost(&journal->store, delivery->event->record->size);
     enum store_room room = room_for(journal, batch->event_cost + cost);
 
-    if (room != STORE_HAS_ROOM)
+    if (room != STORE_HAS_ROOM) {
+        batch->refused_cost = cost;
         return batch->no_room = room_trouble(room);
+    }
     if (is_opaque && !store_has_room_for_dead(&journal->store, batch->dead_put + cost))
         return full_of_dead;
     batch->event_cost += cost;
@@ -314,10 +332,12 @@ static void decide_all(struct journal *journal, struct batch *batch, const char 
 
 static void answer(struct batch *batch)
 {
+    wakeup_hold();
     for (size_t i = 0; i < batch->delivery_count; i++)
         batch->deliveries[i]->done(batch->deliveries[i]);
     for (size_t i = 0; i < batch->note_count; i++)
         batch->notes[i]->done(batch->notes[i]);
+    wakeup_let_go();
 }
 
 /* What hung on the commit did not happen. */
@@ -376,14 +396,26 @@ static void commit(struct journal *journal, struct batch *batch)
     }
 }
 
-/* What keeps the next event out, after the commit; `no_room` kept one out before it. */
+/*
+ * What keeps the next event out, after the commit. A large one that was refused may leave room for
+ * small ones: the trouble is over when it would fit as well, or when none was refused for a while.
+ */
 static void update_trouble(struct journal *journal, const char *no_room)
 {
-    if (!journal->is_broken && no_room)
-        show_trouble(journal, no_room, NULL);
-    else if (!journal->is_broken)
-        show_trouble(journal, room_trouble(room_for(journal, store_cost(&journal->store, 0))),
-                     NULL);
+    int64_t now_ms = clock_monotonic_ms(journal->clock);
+    const char *trouble = no_room;
+
+    if (journal->is_broken)
+        return;
+    if (trouble) {
+        journal->refused_cost = journal->batch->refused_cost;
+        journal->refused_until_ms = now_ms + REFUSED_MS;
+    } else {
+        if (now_ms >= journal->refused_until_ms)
+            journal->refused_cost = store_cost(&journal->store, 0);
+        trouble = room_trouble(room_for(journal, journal->refused_cost));
+    }
+    show_trouble(journal, trouble, NULL);
 }
 
 static void run_batch(struct journal *journal)

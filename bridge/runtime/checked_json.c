@@ -30,20 +30,13 @@ void checked_json_append(struct text accounts, struct buf *out)
     buf_append_string(out, "}\n");
 }
 
-static struct text member(struct text object, const char *name)
-{
-    struct text value;
-
-    return json_find_member(object, text_of(name), &value) ? value : (struct text){NULL, 0};
-}
-
 static int check_content(struct text document, struct text accounts, struct error *err)
 {
-    struct text check = member(document, "check");
+    struct text check = json_member(document, "check");
     char expected[CHECK_SIZE + 1];
     uint64_t version;
 
-    if (!text_to_u64(member(document, "version"), &version))
+    if (!text_to_u64(json_member(document, "version"), &version))
         return error_set(err, ERROR_INPUT, "it is damaged: it has no version");
     if (version > VERSION)
         return error_set(err, ERROR_CONFIG,
@@ -68,7 +61,7 @@ int checked_json_read(struct text content, struct text *out_accounts, struct err
         return error_set(err, ERROR_FATAL, "out of memory");
     if (verdict != JSON_VALID)
         return error_set(err, ERROR_INPUT, "it is damaged: it is not JSON");
-    accounts = member(json_document(content), "accounts");
+    accounts = json_member(json_document(content), "accounts");
     if (check_content(json_document(content), accounts, err) < 0)
         return -1;
     *out_accounts = accounts;

@@ -120,21 +120,22 @@ static int write_all(int fd, const char *data, size_t size)
     return 0;
 }
 
-static int sync_folder(const struct durable_file *file, struct error *err)
+bool durable_file_sync_folder(const char *path)
 {
-    char *folder = alloc_string(file->path);
+    char *folder = alloc_string(path);
     char *slash = strrchr(folder, '/');
+    bool is_synced;
     int fd;
-    int rc;
 
     if (slash)
         slash[slash == folder] = '\0';
     fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    rc = fd >= 0 && fsync(fd) == 0 ? 0 : io_error(file, "sync its folder", err);
-    if (fd >= 0)
-        close(fd);
     free(folder);
-    return rc;
+    if (fd < 0)
+        return false;
+    is_synced = fsync(fd) == 0;
+    close(fd);
+    return is_synced;
 }
 
 int durable_file_write(const struct durable_file *file, struct text content, struct error *err)
@@ -159,5 +160,5 @@ int durable_file_write(const struct durable_file *file, struct text content, str
         unlink(fresh);
         return -1;
     }
-    return sync_folder(file, err);
+    return durable_file_sync_folder(file->path) ? 0 : io_error(file, "sync its folder", err);
 }

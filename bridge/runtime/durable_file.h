@@ -37,6 +37,9 @@ int durable_file_read(const struct durable_file *file, struct buf *out, bool *ou
 
 int durable_file_write(const struct durable_file *file, struct text content, struct error *err);
 
+/* Makes the name of the file at `path` durable. False: errno says why. */
+bool durable_file_sync_folder(const char *path);
+
 /* Renames a file whose content is damaged; its new path is written to `out_aside`. */
 int durable_file_set_aside(const struct durable_file *file, int64_t now_ms,
                            char out_aside[DURABLE_FILE_PATH_SIZE], struct error *err);

@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <openssl/crypto.h>
 
@@ -80,38 +79,18 @@ void key_store_format(const struct stored_account *records, size_t count, struct
 
 /* ---- reading ---- */
 
-static struct text member(struct text object, const char *name)
-{
-    struct text value;
-
-    return json_find_member(object, text_of(name), &value) ? value : (struct text){NULL, 0};
-}
-
-/* Returns owned, NULL when it is null or not a string. */
-static char *string_member(struct text object, const char *name)
-{
-    struct text value = member(object, name);
-    struct buf plain = {0};
-    char *copy = NULL;
-
-    if (json_is_string(value) && json_unescape(json_string_inside(value), &plain))
-        copy = alloc_string(buf_text(&plain).data);
-    buf_release(&plain);
-    return copy;
-}
-
 static bool read_key(struct text object, struct stored_account *record)
 {
-    struct text hex = member(object, "key");
-    char *subscription_id = string_member(object, "subscription_id");
+    struct text hex = json_member(object, "key");
+    char *subscription_id = json_string_member(object, "subscription_id");
     unsigned char key[SIGNATURE_KEY_SIZE];
     uint64_t retired_ms;
     bool is_good;
 
     is_good = subscription_id && json_is_string(hex) && record->key_count < MAX_KEYS &&
               text_from_hex(json_string_inside(hex), key, sizeof(key)) &&
-              text_to_u64(member(object, "retired_ms"), &retired_ms) && retired_ms <= INT64_MAX &&
-              !stored_account_key(record, subscription_id);
+              text_to_u64(json_member(object, "retired_ms"), &retired_ms) &&
+              retired_ms <= INT64_MAX && !stored_account_key(record, subscription_id);
     if (is_good) {
         stored_account_set_key(record, subscription_id, key);
         record->keys[record->key_count - 1].retired_ms = (int64_t)retired_ms;
@@ -127,12 +106,12 @@ static bool read_record(struct text object, struct stored_account *record)
     struct text key;
 
     *record = (struct stored_account){
-        .account = string_member(object, "account"),
-        .subscription_id = string_member(object, "subscription_id"),
-        .webhook_url = string_member(object, "webhook_url"),
-        .is_unsubscribed = text_equal_string(member(object, "unsubscribed"), "true"),
+        .account = json_string_member(object, "account"),
+        .subscription_id = json_string_member(object, "subscription_id"),
+        .webhook_url = json_string_member(object, "webhook_url"),
+        .is_unsubscribed = text_equal_string(json_member(object, "unsubscribed"), "true"),
     };
-    if (!record->account || !json_array_begin(&cursor, member(object, "keys")))
+    if (!record->account || !json_array_begin(&cursor, json_member(object, "keys")))
         return false;
     while (json_array_next(&cursor, &key)) {
         if (!read_key(key, record))

@@ -2,6 +2,7 @@
 import collections
 import json
 import random
+import re
 import signal
 import threading
 import time
@@ -407,6 +408,8 @@ def test_a_request_reads_what_it_names_and_says_what_it_means(reader, kafka, clo
     away.ask("since=3d&until=1d&object_type=activity.*&action=created")
     done = away.wait(object_type="activity.*", accepted=60)
     assert done["ignored"] == 60
+    end = re.search(r"event=catch_up.finished .* since=(\S+) until=(\S+) reached=(\S+) read=120 accepted=60 ", away.bridge.log())
+    assert end and list(end.groups()) == [done[name] for name in ("since", "until", "reached")], away.bridge.log()
     records = kafka.read(topic, count=60)
     assert set(versions(records)) == {event["id"] for event in notes}
     assert {record.headers["ce_type"] for record in records} == {"com.close.activity.note.created"}

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from tests.peers.close_simulator import catalog
+from tests.peers.process import free_port
 
 USAGE, NOINPUT, UNAVAILABLE, NOPERM, CONFIG = 64, 66, 69, 77, 78
 
@@ -19,7 +20,7 @@ def test_version_and_help(bridge):
     assert bridge.run("--version").stdout == version.stdout
     assert bridge.run("--help").returncode == 0
     for command in ("serve", "check", "sync", "unsubscribe", "keys", "send", "status", "catch-up", "catalog", "topics", "asyncapi", "version", "events",
-                    "dead-letters", "journal"):
+                    "dead-letters", "journal", "replay"):
         done = bridge.run(command, "--help")
         assert (done.returncode, "usage:" in done.stdout) == (0, True), command
 
@@ -34,6 +35,7 @@ def test_what_is_not_understood_is_a_usage_error(bridge, arguments):
 
 @pytest.mark.parametrize("arguments, said", [
     ("chekc", "there is no command chekc (did you mean check?)"),
+    ("-c close-bridge.yaml check", "options such as -c stand behind the command"),
     ("events --limt 3", "no option --limt (did you mean --limit?)"),
     ("events -x", "no option -x"),
     ("events --limit", "--limit needs a value"),
@@ -46,6 +48,7 @@ def test_what_is_not_understood_is_a_usage_error(bridge, arguments):
     ("dead-letters retry --all 7", "say the numbers, or --all"),
     ("catalog --category leads", "there is no category leads (did you mean lead?)"),
     ("journal stats --path .", "--path goes with verify and salvage"),
+    ("send --url ftp://example.com", "--url ftp://example.com does not begin with http:// or https://"),
     ("keys export", "say export --account NAME"),
     ("replay --follow --stop", "--follow and --stop stand alone"),
     ("serve --log-level loud", "--log-level is debug, info, warn or error"),
@@ -63,6 +66,14 @@ def test_options_stand_before_and_behind_arguments(bridge, settings):
                       ("stats", f"--config={bridge.config_path}")):
         done = bridge.run("journal", *arguments)
         assert (done.returncode, "there is no journal" in done.stderr) == (NOINPUT, True), done
+
+
+def test_without_a_journal_it_is_said_that_no_bridge_answers_either(bridge, settings):
+    bridge.configure(control={"address": f"127.0.0.1:{free_port()}"}, **settings)
+    for arguments in (["events"], ["dead-letters", "list"]):
+        done = bridge.run(*arguments, "-c", bridge.config_path)
+        assert done.returncode == NOINPUT
+        assert "there is no journal" in done.stderr and "no bridge answers at" in done.stderr, done
 
 
 def test_check_accepts_a_good_file(bridge, settings):

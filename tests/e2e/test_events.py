@@ -60,6 +60,26 @@ def test_an_event_is_followed_from_its_arrival_to_its_place(own_kafka, mosquitto
     assert one(bridge, event)["duplicates"] == 0, "counted in memory"
 
 
+def test_what_came_before_a_publisher_went_nowhere_there(kafka, mosquitto, make_bridge, topic):
+    bridge = make_bridge(kafka).start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
+    early, late = bridge.event(), bridge.event()
+    assert bridge.post_signed(early).status == 200
+    wait_state(bridge, early, "delivered")
+    bridge.config["publishers"]["mqtt"] = {"url": mosquitto.start().url}
+    bridge.config["control"]["address"] = f"127.0.0.1:{free_port()}"
+    for _ in range(2):
+        bridge.terminate()
+        bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}, "mqtt": {"topic": topic, "qos": 1}}])
+    assert bridge.post_signed(late).status == 200
+    wait_state(bridge, late, "delivered", "mqtt")
+    states = lambda event: {name: place["state"] for name, place in places(one(bridge, event)).items()}
+    assert states(early) == {"kafka": "delivered", "mqtt": "none"}
+    assert states(late) == {"kafka": "delivered", "mqtt": "delivered"}
+    bridge.terminate()
+    shown = bridge.run("events", "-c", bridge.config_path, "--id", early["id"]).stdout
+    assert [line.split() for line in shown.splitlines()[1:]] == [["kafka", "delivered"], ["mqtt", "none"]]
+
+
 def test_it_is_found_by_lead_type_and_time_and_in_pages(kafka, bridge, topic):
     bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
     leads = [bridge.maker.id("lead", 43) for _ in range(2)]

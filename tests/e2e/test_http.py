@@ -57,12 +57,16 @@ def test_every_error_is_json_with_a_code_and_a_sentence(running):
         "too large": (request(b, b" " * (64 * 1024 + 1)), 413),
         "Content-Encoding": (request(b, gzip.compress(b"{}"), extra=["Content-Encoding: gzip"]), 415),
         "headers too large": (request(b, extra=["X-Long: " + "a" * 40000]), 431),
+        "expectation": (request(b, extra=["Expect: magic"]), 417),
         "unsigned": (request(b, drop=["Close-Sig-Hash"]), 401),
     }
     for what, (data, wanted) in cases.items():
         answer = b.raw(data)
         assert answer and status(answer) == wanted, (what, answer[:300])
         assert set(json_of(answer)) == {"error", "message"}, (what, answer)
+    reasons = {refusal["reason"] for refusal in b.control("/control/refusals").json["refusals"]}
+    assert reasons == {"not_found", "method_not_allowed", "too_large", "unsupported_encoding", "headers_too_large", "expectation",
+                       "missing_signature"}, "named as in webhooks_total"
 
 
 def framing(bridge):
@@ -224,6 +228,9 @@ def test_a_journal_that_is_full_gives_503_and_takes_events_again_when_there_is_r
     assert answer.json["error"] == "unavailable"
     assert len(accepted) > 50
     assert bridge.readyz().status == 503
+    [trouble] = [line for line in bridge.log().splitlines() if "event=journal.trouble" in line]
+    assert "max_bytes=8388608 " in trouble and "error=" not in trouble, "what is full, and how much"
+    assert "see the publishers in /readyz" in trouble, "what to do"
     kafka.start()
     with kafka.reader(topic) as reader:
         reader.until(lambda records: set(accepted) <= {record.event_id for record in records}, 60)

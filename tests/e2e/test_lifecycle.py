@@ -35,6 +35,7 @@ def test_sigterm_with_every_broker_down_ends_with_0_in_time(own_kafka, mosquitto
     for _ in range(100):
         assert bridge.close.post(bridge.event()).status == 200
     assert bridge.terminate() == 0
+    assert 'event=process.stopped left="events in the journal, published after the next start"' in bridge.log()
 
 
 @pytest.mark.row("F23")
@@ -72,6 +73,7 @@ def test_a_port_in_use_is_an_error_that_names_it(kafka, make_bridge, topic):
     wait_until(lambda: not second.process.is_running, 15, "the second instance ends")
     assert second.process.child.returncode == 69
     assert first.control_address in second.log()
+    assert "process.stopped" not in second.log(), "it did not start"
 
 
 @pytest.mark.row("F23")

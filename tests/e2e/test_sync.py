@@ -432,8 +432,7 @@ def test_a_sync_does_not_wait_for_a_kafka_that_is_away(own_kafka, make_bridge, c
     bridge = make_bridge(own_kafka())
     subscriber = Subscriber(bridge, close_server, topic, sync="manual")
     subscriber.start(control={"address": f"127.0.0.1:{free_port()}"})
-    wait_until(lambda: "event=publisher.down publisher=kafka" in bridge.log(), 20, "Kafka is known to be away")
-    began = time.monotonic()
+    began = time.monotonic()  # a moment before the bridge itself knows it
     answer = bridge.control("/control/sync", "POST")
     assert time.monotonic() - began < 4
     check_against_openapi("Syncs", answer.json)

@@ -116,7 +116,7 @@ class Chaos:
         for publish in self.mqtt.publishes:
             if publish.event_id in delivered and (publish.code is None or publish.code < 0x80):
                 ledger.out(Out(DELIVERED, "mqtt", publish.topic, publish.event_id, None, digest(publish.payload), publish.time))
-        ledger.take_kafka(self.kafka.read_all(self.topic, timeout=60))
+        ledger.take_kafka(self.kafka.read_all(self.topic, timeout=900))
         ledger.take_journal(Journal(self.bridge.config["journal"]["path"], MAX_SIZE), "kafka", "mqtt")
         return judge(ledger, "kafka", "mqtt").check(duplicates=duplicates)
 

@@ -2,12 +2,19 @@
  * One flipped bit in a journal's file, anywhere: what a start does about it, and what is left.
  *
  *     journal_damage JOURNAL WORK SEED STRIDE
+ *     journal_damage JOURNAL WORK BYTE.BIT      one bit
  *
  * JOURNAL is the folder of a journal that journal_script made; WORK an empty folder, best in
- * memory. Of each page the head is damaged byte by byte, of the rest one byte in STRIDE. The
- * journal is verified, salvaged when that finds damage, opened and read, each time in a process of
- * its own. One line of JSON with figures; exit code 1 and a sentence for the first byte that breaks
- * the promise.
+ * memory. Of each page the head is damaged byte by byte, of the rest one byte in STRIDE, of each of
+ * these bytes one bit. With STRIDE 0: every bit of what leads to the events, which is the meta
+ * pages, what is used of those of the trees, and the heads of long values. The journal is verified,
+ * salvaged when that finds damage, opened and read, each time in a process of its own. One line of
+ * JSON with figures; exit code 1 and a sentence for each bit, of the first ones, that breaks the
+ * promise.
+ *
+ * Left out is the number of a commit in its meta page: when a bit makes that of the newest one
+ * lower by two, the file is as LMDB leaves it after a write that failed, and the commit before
+ * counts.
  */
 #include <dirent.h>
 #include <inttypes.h>
@@ -24,12 +31,21 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
 #include "bridge/base/log.h"
+#include "bridge/journal/journal_image.h"
 #include "bridge/journal/journal_salvage.h"
 #include "schemas/event.h"
 #include "tests/faults/recovered.h"
 #include "tests/faults/script.h"
 
-enum { PAGE = 4096, PAGE_HEAD = 16, MAX_EVENTS = 100000, ENDS_WITHIN_S = 20 };
+enum {
+    PAGE = 4096,
+    PAGE_HEAD = 16,
+    META_SIZE = 152, /* of a meta page, what is used; at its end there is ... */
+    COMMIT = 144,    /* ... the number of the commit */
+    MAX_EVENTS = 100000,
+    ENDS_WITHIN_S = 20,
+    SAID_AT_MOST = 20,
+};
 
 /* Where an event is. */
 enum { PENDING = 1, PARKED = 2, DEAD = 4 };
@@ -51,6 +67,7 @@ struct damage {
     uint64_t states;
     uint64_t salvaged;
     uint64_t with_loss;
+    uint64_t broken;
 };
 
 static void fail(struct damage *damage, const char *what, const char *why)
@@ -142,7 +159,7 @@ static void recover(struct damage *damage, const char *path)
     struct salvage_report salvaged = {0};
     struct error err = {0};
 
-    if (journal_verify(path, false, &verified, &err) < 0) {
+    if (journal_verify(path, VERIFY_PENDING, &verified, &err) < 0) {
         fail(damage, "it is not verified: ", err.message);
         return;
     }
@@ -189,7 +206,7 @@ static void remove_folder(const char *path)
 }
 
 /* False when the promise is broken. */
-static bool try_bit(struct damage *damage, size_t at, unsigned bit, const char *path)
+static bool holds(struct damage *damage, size_t at, unsigned bit, const char *path)
 {
     int status;
     pid_t pid;
@@ -216,7 +233,17 @@ static bool try_bit(struct damage *damage, size_t at, unsigned bit, const char *
     return damage->result->failure[0] == '\0';
 }
 
-static bool sweep(struct damage *damage, uint64_t seed, size_t stride, const char *path)
+static void try_bit(struct damage *damage, size_t at, unsigned bit, const char *path)
+{
+    bool is_commit = at / PAGE < 2 && at % PAGE >= COMMIT && at % PAGE < META_SIZE;
+
+    if (is_commit || holds(damage, at, bit, path) || damage->broken++ >= SAID_AT_MOST)
+        return;
+    fprintf(stderr, "%s; bit %u of byte %zu of the file (%zu of page %zu)\n",
+            damage->result->failure, bit, at, at % PAGE, at / PAGE);
+}
+
+static void sweep(struct damage *damage, uint64_t seed, size_t stride, const char *path)
 {
     uint64_t random = seed * 2 + 1;
 
@@ -224,17 +251,60 @@ static bool sweep(struct damage *damage, uint64_t seed, size_t stride, const cha
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        if (at % PAGE >= PAGE_HEAD && random % stride != 0)
-            continue;
-        if (!try_bit(damage, at, (unsigned)(random >> 20) % 8, path)) {
-            fprintf(stderr,
-                    "%s; bit %u of byte %zu of the file (%zu of page %zu), seed %" PRIu64 "\n",
-                    damage->result->failure, (unsigned)(random >> 20) % 8, at, at % PAGE, at / PAGE,
-                    seed);
-            return false;
-        }
+        if (at % PAGE < PAGE_HEAD || random % stride == 0)
+            try_bit(damage, at, (unsigned)(random >> 20) % 8, path);
     }
+}
+
+/* ---- what leads to the events ---- */
+
+static bool read_bytes(void *context, uint64_t offset, void *to, size_t size)
+{
+    const struct damage *damage = context;
+
+    memcpy(to, damage->bytes + offset, size);
     return true;
+}
+
+/* Whether the byte `at` of a page leads somewhere, by what the page is used for. */
+static bool leads(const unsigned char *page, enum image_page kind, size_t at)
+{
+    uint16_t lower;
+    uint16_t upper;
+
+    memcpy(&lower, page + 12, sizeof(lower)); /* of a tree: between them lies nothing */
+    memcpy(&upper, page + 14, sizeof(upper));
+    switch (kind) {
+    case PAGE_META:
+        return at < META_SIZE;
+    case PAGE_BRANCH:
+    case PAGE_LEAF:
+        return at < lower || at >= upper;
+    case PAGE_LONG:
+        return at < PAGE_HEAD;
+    case PAGE_LONG_REST:
+    case PAGE_FREE:
+    case PAGE_UNKNOWN:
+        break;
+    }
+    return false;
+}
+
+static void sweep_structure(struct damage *damage, const char *path)
+{
+    struct image_source source = {damage, damage->size, read_bytes};
+    struct image image;
+
+    if (image_read(&image, &source, NULL, NULL) < 0)
+        exit(EXIT_FAILURE);
+    for (size_t at = 0; at < damage->used; at++) {
+        if (!leads(damage->bytes + at / PAGE * PAGE, (enum image_page)image.pages[at / PAGE],
+                   at % PAGE))
+            continue;
+        for (unsigned bit = 0; bit < 8; bit++)
+            try_bit(damage, at, bit, path);
+    }
+    image_release(&image);
 }
 
 static void read_sound(struct damage *damage, const char *journal)
@@ -278,9 +348,11 @@ int main(int argc, char **argv)
 {
     static struct damage damage;
     char path[4100];
-    bool is_good;
+    uint64_t seed;
+    size_t stride;
+    char *rest;
 
-    if (argc != 5)
+    if (argc != 5 && argc != 4)
         return 64;
     log_configure(LOG_ERROR + 1, LOG_LOGFMT);
     snprintf(path, sizeof(path), "%s/journal", argv[2]);
@@ -292,11 +364,18 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     read_sound(&damage, argv[1]);
     load(&damage, argv[1]);
-    is_good = sweep(&damage, strtoull(argv[3], NULL, 10), strtoul(argv[4], NULL, 10), path);
+    seed = strtoull(argv[3], &rest, 10);
+    stride = argc == 5 ? strtoul(argv[4], NULL, 10) : 0;
+    if (argc == 4 && *rest == '.' && seed < damage.used)
+        try_bit(&damage, (size_t)seed, (unsigned)strtoul(rest + 1, NULL, 10) % 8, path);
+    else if (stride)
+        sweep(&damage, seed, stride, path);
+    else
+        sweep_structure(&damage, path);
     printf("{\"bytes\": %zu, \"states\": %" PRIu64 ", \"salvaged\": %" PRIu64
            ", \"with_loss\": %" PRIu64 "}\n",
            damage.used, damage.states, damage.salvaged, damage.with_loss);
     free(damage.bytes);
     free(damage.places);
-    return is_good ? EXIT_SUCCESS : EXIT_FAILURE;
+    return damage.broken ? EXIT_FAILURE : EXIT_SUCCESS;
 }

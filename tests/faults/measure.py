@@ -16,9 +16,10 @@ def descriptors(pid):
 
 
 def cpu_seconds(pid):
+    """Its own, and those of its children that have ended."""
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 class Watch:

@@ -1,6 +1,7 @@
 """Consumers beside a test: they take what comes at once, so that nothing waits for them or is forgotten by a mock."""
 import re
 import threading
+import time
 
 from tests.faults.checker import digest
 from tests.peers.process import Process, wait_until
@@ -45,13 +46,19 @@ class Collector:
 
     def __init__(self, broker, topics):
         self.reader = broker.reader(*topics)
+        self.longest_silence_s = 0.0  # between two records
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self):
+        count, since = 0, None
         while not self.stopped.is_set():
             self.reader.poll(0.1)
+            if len(self.reader.records) > count:
+                now, count = time.monotonic(), len(self.reader.records)
+                self.longest_silence_s = max(self.longest_silence_s, now - (since or now))
+                since = now
         self.reader.consumer.close()
 
     @property

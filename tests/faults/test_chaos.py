@@ -6,10 +6,13 @@ import time
 import pytest
 
 from tests.faults.chaos import WINDOW, Chaos
+from tests.faults.journal import Shim
 from tests.faults.measure import Watch
 from tests.faults.test_disk import is_accepting
+from tests.peers.fake_mqtt import FakeMqtt
 from tests.peers.process import wait_until
 
+QUOTA_EXCEEDED = 0x97  # a code of MQTT that parks a topic
 LEAKS_LESS_THAN = 24 << 20  # bytes, from the first third of the soak to the last
 
 
@@ -68,10 +71,39 @@ def test_a_damaged_meta_page_after_a_kill_with_kafka_silent_loses_nothing(chaos,
     figures(accepted_before_the_damage=verdict.accepted, lost_after_it=0)
 
 
+@pytest.mark.row("F25")
+def test_a_record_that_a_failing_journal_did_not_park_is_not_overtaken_by_those_behind_it(make_bridge, tmp_path, request):
+    """Both are refused, and one sync fails between: the first is parked only when that is tried again, after a second."""
+    fake = FakeMqtt()
+    request.addfinalizer(fake.close)
+    (tmp_path / "watched").mkdir()
+    shim = Shim(tmp_path, tmp_path / "watched")
+    bridge = make_bridge(None, fake)
+    bridge.env = shim.env
+    bridge.start(journal={"path": str(tmp_path / "watched" / "journal")}, topic_map=[{"object_type": "*", "mqtt": {"topic": "t", "qos": 1}}])
+    fake.puback = lambda publish: None
+    ids = [bridge.maker.id("ev") for _ in range(2)]
+    for one in ids:
+        assert bridge.post_signed(bridge.event(id=one, lead_id="lead_1")).json["status"] == "accepted"
+    wait_until(lambda: [publish.event_id for publish in fake.publishes] == ids, 20, "both came to the broker")
+    first, second = fake.publishes
+    shim.delay_syncs(0.3)  # so that the refused topic is due before the record that is missing from its list
+    shim.arm("sync")
+    fake.answer(first, QUOTA_EXCEEDED)
+    wait_until(lambda: "event=record.not_stored" in bridge.log(), 20, "it could not be parked")
+    shim.delay_syncs(0)
+    fake.puback = lambda publish: 0  # from now on
+    fake.answer(second, QUOTA_EXCEEDED)
+    wait_until(lambda: len(fake.publishes) == 4, 20, "both are sent again")
+    assert [publish.event_id for publish in fake.delivered] == ids
+    wait_until(lambda: bridge.metrics().value("parked_events", publisher="mqtt") == 0, 20, "nothing waits")
+
+
 @pytest.mark.row("F27")
 def test_a_soak_with_mixed_faults_loses_nothing_and_leaks_nothing(chaos, make_sender, ledger, tier, figures, request):
     dice = random.Random(f"soak {request.config.getoption('--seed')}")
     seconds, every = tier.pick((75, 5), (3600, 30))
+    chaos.bridge.config["journal"]["dedupe_max"] = 100000  # marks of 48 bytes: all of them are there when memory is first looked at
     chaos.start()
     sender = make_sender(chaos.bridge, rate=tier.pick(300, 500), lines=8, persistent=True)
     watch = Watch(chaos.bridge)

@@ -166,7 +166,7 @@ def test_a_full_disk_gives_503_and_space_that_comes_is_used_without_a_restart(ka
         sender.redeliver()
     wait_until(lambda: bridge.metrics().value("publisher_lag_events", publisher="kafka") == 0, 60, "everything is published")
     assert bridge.log().count("event=journal.trouble") <= 6 * cycles, "said to and fro"
-    ledger.take_kafka(kafka.read_all(topic))
+    ledger.take_kafka(kafka.read_all(topic, timeout=300))
     verdict = judge(ledger, "kafka").check(duplicates=4000 * cycles)
     figures(cycles=cycles, accepted=verdict.accepted, answered_503=sender.statuses[503], lost=0,
             duplicates=verdict.duplicated["kafka"])

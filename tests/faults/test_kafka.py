@@ -26,11 +26,11 @@ def routes(topic):
     return [{"object_type": "*", "kafka": {"topic": topic}}]
 
 
-def start_on_mock(make_bridge, cluster, topic):
+def start_on_mock(make_bridge, cluster, topic, **kafka):
     """With one request in flight: of several, the mock takes one behind another that failed, which no Kafka does, and librdkafka
     concludes from that that it has both."""
     bridge = make_bridge(cluster)
-    bridge.config["publishers"]["kafka"]["max.in.flight.requests.per.connection"] = 1
+    bridge.config["publishers"]["kafka"].update({"max.in.flight.requests.per.connection": 1, **kafka})
     bridge.start(topic_map=routes(topic), journal={"max_size": "2GiB"})
     bridge.wait_up("kafka")
     return bridge
@@ -71,7 +71,7 @@ def test_an_outage_of_kafka_delays_events_and_nothing_else(own_kafka, kafka, mak
     sender.redeliver()
     wait_settled(bridge)
     assert set(sender.statuses) == {200}
-    ledger.take_kafka(ours.read_all(topic, timeout=120))
+    ledger.take_kafka(ours.read_all(topic, timeout=900))
     verdict = judge(ledger, "kafka").check(duplicates=WINDOW)
     grown = (outage["memory"] - before["memory"]) / (1 << 20)
     figures(outage_s=outage["seconds"], accepted=verdict.accepted, lost=0, duplicates=verdict.duplicated["kafka"],
@@ -103,7 +103,7 @@ def test_a_killed_kafka_loses_nothing_and_keeps_the_order(own_kafka, make_bridge
             bridge.wait_up("kafka", False)
             kafka.start()
     wait_settled(bridge)
-    ledger.take_kafka(kafka.read_all(topic))
+    ledger.take_kafka(kafka.read_all(topic, timeout=300))
     verdict = judge(ledger, "kafka").check(duplicates=kills * WINDOW)
     figures(kafka_killed=kills, accepted=verdict.accepted, lost=0, duplicates=verdict.duplicated["kafka"])
 
@@ -133,23 +133,25 @@ def send_some(sender, count=60):
 @pytest.mark.parametrize("kind, codes", [("retried", RETRIED), ("parked", PARKED), ("dead", DEAD), ("fatal", FATAL)])
 def test_every_error_of_kafka_is_answered_as_it_has_to_be(mock_kafka, make_bridge, make_sender, collect, ledger, topic, tier, figures,
                                                           kind, codes):
-    bridge = start_on_mock(make_bridge, mock_kafka, topic)
+    # librdkafka forgives an unknown producer once a batch, so that it takes more errors than partitions to end it
+    counts = tier.pick([5 if kind == "fatal" else 2], [1, 2, 5] * 3)
+    alone = {"batch.num.messages": 1} if kind == "dead" else {}  # then an error is about one record: several are tried again, smaller
+    bridge = start_on_mock(make_bridge, mock_kafka, topic, **alone)
     collector = collect(mock_kafka, topic)
     sender = make_sender(bridge, rate=600, lines=8, persistent=True)
     for name, code in codes.items():
-        for count in tier.pick([2], [1, 2, 5] * 3):
+        for count in counts:
             moved = Moved(bridge, "events_dead_total")
             parked = bridge.log().count("event=topic.parked")
             mock_kafka.fail(code, count)
             send_some(sender)
             wait_settled(bridge)
-            assert (moved["events_dead_total"] > 0) == (kind == "dead"), f"{name}: {moved['events_dead_total']} dead letters"
+            assert moved["events_dead_total"] == (count if kind == "dead" else 0), f"{name}: {moved['events_dead_total']} dead letters"
             if kind != "fatal":
                 assert (bridge.log().count("event=topic.parked") > parked) == (kind == "parked"), name
             mock_kafka.order("clear", 0)
     rebuilt = bridge.log().count("event=kafka.producer_replaced")
-    if kind != "dead":  # a batch that is too large makes one with smaller batches
-        assert (rebuilt >= len(codes)) if kind == "fatal" else (rebuilt == 0), f"{rebuilt} producers were replaced"
+    assert (rebuilt >= len(codes)) if kind == "fatal" else (rebuilt == 0), f"{rebuilt} producers were replaced"
     bridge.kill()
     journal = Journal(bridge.config["journal"]["path"], 2 << 30)
     collector.wait(ledger.accepted_ids() - {letter["id"] for letter in journal.dead}, what="what is not dead")
@@ -160,22 +162,28 @@ def test_every_error_of_kafka_is_answered_as_it_has_to_be(mock_kafka, make_bridg
                f"{kind}_dead": len(journal.dead), f"{kind}_rebuilt": rebuilt})
 
 
+def has_one_of(records, sends, since):
+    """Of what was sent since then (monotonic)."""
+    ids = {sent.id for sent in sends if sent.began > since}
+    return any(record.event_id in ids for record in records)
+
+
 @pytest.mark.row("F12")
 def test_a_producer_that_ended_is_replaced_and_keeps_the_order(mock_kafka, make_bridge, make_sender, collect, ledger, topic, dice, tier,
                                                               figures):
     bridge = start_on_mock(make_bridge, mock_kafka, topic)
     collector = collect(mock_kafka, topic)
     sender = make_sender(bridge, rate=500, persistent=True)
-    ends, slowest = tier.pick(5, 200), 0.0
+    ends = tier.pick(5, 200)
     with sender.running():
         for _ in range(ends):
             time.sleep(dice.uniform(0, 0.5))  # somewhere
             replaced = bridge.log().count("event=kafka.producer_replaced")
             mock_kafka.fail(45)
             wait_until(lambda: bridge.log().count("event=kafka.producer_replaced") > replaced, 20, "the producer is replaced")
-            ended, got = time.monotonic(), len(collector.records)
-            wait_until(lambda: len(collector.records) > got, 30, "a new one delivers")
-            slowest = max(slowest, time.monotonic() - ended)
+            ended, sent, got = time.monotonic(), len(ledger.sends()), len(collector.records)
+            wait_until(lambda: has_one_of(collector.records[got:], ledger.sends()[sent:], ended), 30, "a new one delivers", interval=0.1)
+    slowest = collector.longest_silence_s
     wait_settled(bridge)
     collector.wait(ledger.accepted_ids())
     ledger.take_kafka(collector.records)

@@ -97,7 +97,7 @@ def test_whatever_the_network_does_everything_arrives(distant, make_sender, ledg
     phase("refused", tier.pick(5, 30), refuse, setting("refuses", False))
     subscriber.until(lambda messages: ledger.accepted_ids() <= {message.event_id for message in messages})
     ledger.take_mqtt(subscriber.messages)
-    ledger.take_kafka(kafka.read_all(topic))
+    ledger.take_kafka(kafka.read_all(topic, timeout=300))
     verdict = judge(ledger, "kafka", "mqtt").check(duplicates=WINDOW)
     figures(accepted=verdict.accepted, lost=0, duplicates=verdict.duplicated, connections_reset=len(resets), drained_after_s=took)
 
@@ -119,7 +119,7 @@ def test_connections_that_fall_silent_are_noticed_and_replaced(distant, make_sen
     wait_drained(bridge)
     subscriber.until(lambda messages: ledger.accepted_ids() <= {message.event_id for message in messages})
     ledger.take_mqtt(subscriber.messages)
-    ledger.take_kafka(kafka.read_all(topic))
+    ledger.take_kafka(kafka.read_all(topic, timeout=300))
     verdict = judge(ledger, "kafka", "mqtt").check(duplicates=WINDOW)
     figures(silence_ended_s=noticed, accepted_meanwhile=verdict.accepted, lost_meanwhile=0)
     assert max(noticed.values()) <= NOTICED_WITHIN, noticed

@@ -74,7 +74,7 @@ class Events:
 
 def settle_and_judge(bridge, kafka, topic, ledger, duplicates=0):
     wait_until(lambda: bridge.metrics().value("publisher_lag_events", publisher="kafka") == 0, 60, "everything is published")
-    ledger.take_kafka(kafka.read_all(topic))
+    ledger.take_kafka(kafka.read_all(topic, timeout=300))
     return judge(ledger, "kafka").check(duplicates=duplicates)
 
 

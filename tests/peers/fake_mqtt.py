@@ -74,7 +74,7 @@ class FakeMqtt:
     """Answers well unless told otherwise. Attributes may be set while it runs:
 
     connack      the reason code for connections; 0 takes them
-    puback       a function of a Publish: the reason code for it, None: no answer, "hang up": the connection ends
+    puback       a function of a Publish: the reason code for it, None: no answer before answer(), "hang up": the connection ends
     silent       nothing is read or answered any more
     properties   bytes of the properties of CONNACK
     """
@@ -90,7 +90,8 @@ class FakeMqtt:
         self.delivered = []    # of them, those acknowledged with a success code
         self.connects = []     # when connections were asked for, monotonic
         self.most_unanswered = 0
-        self.connection = None
+        self.connection = None  # the newest, and the packet ids on it that wait for an answer
+        self.unanswered = set()
         self.closed = False
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -107,8 +108,8 @@ class FakeMqtt:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
-        self.connection = connection
         unanswered = set()
+        self.connection, self.unanswered = connection, unanswered
         try:
             stream = connection.makefile("rb")
             while not self.closed:
@@ -159,9 +160,15 @@ class FakeMqtt:
         code = self.puback(publish)
         if code == "hang up":
             raise EOFError
+        if code is not None:
+            self._acknowledge(connection, publish, code, unanswered)
+
+    def answer(self, publish, code):
+        """The reason code for a publish on the newest connection that waits for it."""
+        self._acknowledge(self.connection, publish, code, self.unanswered)
+
+    def _acknowledge(self, connection, publish, code, unanswered):
         publish.code = code
-        if code is None:
-            return
         unanswered.discard(publish.mid)
         if code < 0x80:
             self.delivered.append(publish)

@@ -81,12 +81,12 @@ void bench_set_property(struct bench *bench, char *name, char *value)
     bench->properties[bench->options.property_count++] = (struct kafka_property){name, value, 1};
 }
 
-static struct event *make_event(void)
+struct event *bench_event(const char *id)
 {
     struct event_origin origin = {.account = text_of("main"), .received_ms = 1700000000000};
     struct event *event = event_new(&origin, text_of("{\"id\":\"ev_1\"}"), 0);
 
-    assert_true(event_add_field(event, EVENT_ID, text_of("ev_1")));
+    assert_true(event_add_field(event, EVENT_ID, text_of(id)));
     assert_true(event_add_field(event, EVENT_OBJECT_TYPE, text_of("lead")));
     assert_true(event_add_field(event, EVENT_ACTION, text_of("created")));
     assert_true(event_add_field(event, EVENT_ORGANIZATION_ID, text_of("orga_1")));
@@ -106,7 +106,7 @@ int bench_set_up(void **state)
     bench->options.properties = bench->properties;
     bench->options.max_message_bytes = 1 << 20;
     bench->records = calloc(MAX_RECORDS, sizeof(*bench->records));
-    bench->event = make_event();
+    bench->event = bench_event("ev_1");
     rd_kafka_mock_topic_create(bench->cluster, "leads", 1, 1);
     bench_set_property(bench, "bootstrap.servers",
                        (char *)(uintptr_t)rd_kafka_mock_cluster_bootstraps(bench->cluster));

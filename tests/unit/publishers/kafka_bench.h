@@ -15,7 +15,7 @@
 #include "publishers/kafka_publisher.h"
 #include "publishers/publisher.h"
 
-enum { MAX_RECORDS = 4000, DEADLINE_MS = 30000 };
+enum { MAX_RECORDS = 4000, DEADLINE_MS = 30000, PRODUCE = 0 /* its number in the protocol */ };
 
 struct bench {
     rd_kafka_t *host; /* of the mock cluster */
@@ -48,6 +48,9 @@ void bench_set_property(struct bench *bench, char *name, char *value);
 
 void bench_start(struct bench *bench);
 void bench_stop(struct bench *bench, int64_t timeout_ms);
+
+/* A lead's event. Returns owned (event_unref). */
+struct event *bench_event(const char *id);
 
 /* The record of that number, made anew: a lead's. */
 struct record *bench_record(struct bench *bench, int index);

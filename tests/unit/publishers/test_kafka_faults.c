@@ -18,8 +18,6 @@
 #include "publishers/publisher.h"
 #include "tests/unit/publishers/kafka_bench.h"
 
-enum { PRODUCE = 0 /* ApiKey */ };
-
 /* ---- what brokers answer ---- */
 
 static void answers_of_the_broker_are_classified(void **state)

@@ -70,8 +70,9 @@ static void each_mistake_names_its_property(void **state)
         {"delivery.timeout.ms", "1000", "the bridge decides"},
         {"delivery.report.only.error", "true", "every report"},
         {"transactional.id", "x", "no transactions"},
-        {"max.in.flight", "10", "max.in.flight"},       /* with idempotence */
-        {"ssl.ca.location", "/nonexistent.pem", "ssl"}, /* with the protocol below */
+        {"max.in.flight", "10", "max.in.flight"}, /* with idempotence */
+        {"ssl.ca.location", "/nonexistent.pem",   /* with the protocol below */
+         "cannot read /nonexistent.pem: No such file or directory"},
     };
 
     (void)state;

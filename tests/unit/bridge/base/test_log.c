@@ -11,6 +11,7 @@
 #include "bridge/base/log.h"
 
 static char line[4096];
+static const int64_t moment_ms = 1767225599999; /* the last millisecond of 2025 */
 
 /* What log_write() puts on standard error, without the time that it begins with. */
 static const char *written(enum log_format format, struct text value)
@@ -23,7 +24,7 @@ static const char *written(enum log_format format, struct text value)
     log_configure(LOG_INFO, format);
     dup2(ends[1], STDERR_FILENO);
     log_debug("test.left_out", log_i64("n", 1));
-    log_warn("test.event", log_text("value", value), log_i64("n", -1));
+    log_warn("test.event", log_text("value", value), log_i64("n", -1), log_time("at", moment_ms));
     dup2(saved, STDERR_FILENO);
     close(ends[1]);
     size = read(ends[0], line, sizeof(line) - 1);
@@ -75,11 +76,13 @@ static void a_value_cannot_forge_a_line_or_a_field(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char expected[256];
 
-        snprintf(expected, sizeof(expected), "level=warn event=test.event value=%s n=-1\n",
+        snprintf(expected, sizeof(expected),
+                 "level=warn event=test.event value=%s n=-1 at=2025-12-31T23:59:59.999Z\n",
                  cases[i].logfmt);
         assert_string_equal(written(LOG_LOGFMT, cases[i].value), expected);
         snprintf(expected, sizeof(expected),
-                 "\"level\":\"warn\",\"event\":\"test.event\",\"value\":%s,\"n\":-1}\n",
+                 "\"level\":\"warn\",\"event\":\"test.event\",\"value\":%s,\"n\":-1,"
+                 "\"at\":\"2025-12-31T23:59:59.999Z\"}\n",
                  cases[i].json);
         assert_string_equal(written(LOG_JSON, cases[i].value), expected);
     }
@@ -91,8 +94,9 @@ static void a_long_value_is_cut(void **state)
 
     (void)state;
     memset(value, 'x', sizeof(value));
-    assert_int_equal(strlen(written(LOG_LOGFMT, (struct text){value, sizeof(value)})),
-                     strlen("level=warn event=test.event value= n=-1\n") + 512);
+    assert_int_equal(
+        strlen(written(LOG_LOGFMT, (struct text){value, sizeof(value)})),
+        strlen("level=warn event=test.event value= n=-1 at=2025-12-31T23:59:59.999Z\n") + 512);
 }
 
 int main(void)

@@ -240,6 +240,20 @@ static void files_that_are_not_a_configuration_are_refused(void **state)
     SAID(cases, false);
 }
 
+/* Editors on Windows write one before UTF-8. */
+static void a_byte_order_mark_is_passed_over(void **state)
+{
+    static const struct said loads[] = {{"\xef\xbb\xbf" BASE, ""}};
+    static const struct said mistakes[] = {
+        {"\xef\xbb\xbf", "c.yaml:1: the file is empty\n"},
+        {"\xef\xbb\xbf" BASE "liste: {}\n", "c.yaml:4: liste: unknown key; did you mean listen?\n"},
+    };
+
+    (void)state;
+    SAID(loads, true);
+    SAID(mistakes, false);
+}
+
 static void aliases_cannot_blow_up(void **state)
 {
     struct buf yaml = {0};
@@ -479,6 +493,7 @@ int main(void)
         cmocka_unit_test(defaults_are_those_of_the_contract),
         cmocka_unit_test(values_are_written_in_many_ways),
         cmocka_unit_test(files_that_are_not_a_configuration_are_refused),
+        cmocka_unit_test(a_byte_order_mark_is_passed_over),
         cmocka_unit_test(aliases_cannot_blow_up),
         cmocka_unit_test(aliases_are_fine_within_reason),
         cmocka_unit_test(files_above_the_limit_are_refused),

@@ -206,6 +206,9 @@ static void publishers_are_checked(void **state)
     static const struct said cases[] = {
         {ACCOUNTS TOPIC_MAP "publishers: {kafka: {linger.ms: 1}}\n",
          "c.yaml:3: publishers.kafka.bootstrap.servers: is missing\n"},
+        {ACCOUNTS TOPIC_MAP "publishers: {kafka: {bootstrap.servers: ''}}\n",
+         "c.yaml:3: publishers.kafka.bootstrap.servers: is empty: write host:port, several with "
+         "commas\n"},
         {ACCOUNTS TOPIC_MAP "publishers: {kafka: }\n",
          "c.yaml:3: publishers.kafka: expected a mapping, found nothing\n"},
         {KAFKA("overflow: drop_newest"), "c.yaml:6: publishers.kafka.overflow: drop_newest is not "

@@ -54,6 +54,8 @@ static void handle(void *context, unsigned thread, struct http_request *request)
     atomic_fetch_add(&fixture.handled, 1);
     if (text_equal_string(path, "/smuggled"))
         atomic_fetch_add(&fixture.smuggled, 1);
+    if (text_equal_string(path, "/resume")) /* while the loop is awake */
+        http_resume(atomic_load(&fixture.waiting));
     if (text_equal_string(path, "/defer"))
         atomic_store(&fixture.waiting,
                      http_defer(request, sizeof(struct http_deferred), on_resumed));

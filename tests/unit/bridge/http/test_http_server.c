@@ -67,6 +67,44 @@ static void a_deferred_request_is_answered_from_another_thread(void **state)
     fixture_stop();
 }
 
+/* The loop does not sleep on what is left to do behind an answer. */
+static void a_late_answer_of_a_loop_that_is_awake_holds_up_nothing(void **state)
+{
+    struct http_server_options options = fixture_defaults();
+    int64_t fastest_ms = INT64_MAX;
+    struct probe_answer answer;
+    uint16_t port;
+    int waiting;
+    int other;
+
+    (void)state;
+    options.threads = 1;
+    port = fixture_start(&options);
+    waiting = probe_connect(port);
+    other = probe_connect(port);
+    for (int i = 0; i < 20; i++) {
+        int64_t begin_ms;
+        int64_t took_ms;
+
+        atomic_store(&fixture.waiting, NULL);
+        probe_send_string(waiting, "GET /defer HTTP/1.1\r\n" HOST "\r\n" GET_ECHO);
+        assert_true(probe_until(fixture_one_is_waiting, NULL));
+        begin_ms = clock_monotonic_ms(&clock_system);
+        probe_ask(other, "GET /resume HTTP/1.1\r\n" HOST "\r\n", &answer);
+        assert_true(probe_read(waiting, &answer));
+        assert_string_equal(answer.body, "late");
+        assert_true(probe_read(waiting, &answer)); /* the one behind it */
+        assert_string_equal(answer.body, "GET /echo q=- body=0 probes=0");
+        took_ms = clock_monotonic_ms(&clock_system) - begin_ms;
+        if (took_ms < fastest_ms)
+            fastest_ms = took_ms;
+    }
+    assert_true(fastest_ms < 100); /* not a turn of 200 ms, however busy the machine is */
+    close(waiting);
+    close(other);
+    fixture_stop();
+}
+
 /* What comes meanwhile stays in the kernel or makes the connection's buffer move. */
 static void what_comes_before_a_late_answer_is_read_after_it(void **state)
 {
@@ -233,6 +271,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_are_described_to_the_handler),
         cmocka_unit_test(a_deferred_request_is_answered_from_another_thread),
+        cmocka_unit_test(a_late_answer_of_a_loop_that_is_awake_holds_up_nothing),
         cmocka_unit_test(what_comes_before_a_late_answer_is_read_after_it),
         cmocka_unit_test(an_answer_to_a_sender_that_has_gone_is_harmless),
         cmocka_unit_test(a_sender_may_leave_at_any_byte),

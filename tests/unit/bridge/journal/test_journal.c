@@ -258,85 +258,7 @@ static void marks_are_bounded_and_the_window_says_so(void **state)
     assert_int_equal(fixture_post_id(fixture, "ev_199"), DELIVERY_ACCEPTED);
 }
 
-/* ---- cursors and retention ---- */
-
-static void collect_cursor(void *context, const char *publisher, uint64_t seq)
-{
-    char *out = context;
-
-    sprintf(out + strlen(out), "%s=%d ", publisher, (int)seq);
-}
-
-static void cursors_are_durable_and_a_new_one_starts_at_the_end(void **state)
-{
-    struct fixture *fixture = *state;
-    struct error err = {0};
-    char cursors[200] = "";
-    uint64_t seq;
-
-    fixture_open(fixture);
-    for (int i = 0; i < 5; i++)
-        fixture_post(fixture, fixture_event("ev", i % 2 ? "1" : "0", i > 1 ? "x" : "y", 10));
-    assert_int_equal(fixture_settle(fixture, 2), NOTE_STORED);
-    assert_int_equal(fixture_settle(fixture, 1), NOTE_STORED); /* never goes back */
-    fixture_close(fixture);
-
-    fixture->journal = journal_open(&fixture->options, &fixture->clock, &err);
-    assert_non_null(fixture->journal);
-    assert_int_equal(journal_open_cursor(fixture->journal, "kafka", &seq, &err), 0);
-    assert_int_equal(seq, 2);
-    assert_int_equal(journal_open_cursor(fixture->journal, "mqtt", &seq, &err), 0);
-    assert_int_equal(seq, 4);
-    fixture_close(fixture);
-
-    fixture->journal = journal_open(&fixture->options, &fixture->clock, &err);
-    assert_non_null(fixture->journal);
-    journal_visit_cursors(fixture->journal, collect_cursor, cursors);
-    assert_string_equal(cursors, "kafka=2 mqtt=4 ");
-}
-
-static void a_cursor_can_be_made_while_it_runs_and_stands_at_the_end(void **state)
-{
-    struct fixture *fixture = *state;
-    struct error err = {0};
-    char cursors[200] = "";
-    uint64_t seq;
-
-    fixture_open(fixture);
-    assert_int_equal(journal_add_cursor(fixture->journal, "mqtt", &seq, &err), 0);
-    assert_int_equal(seq, 0); /* of an empty journal */
-    fixture_post_id(fixture, "ev_1");
-    fixture_post_id(fixture, "ev_2");
-    assert_int_equal(journal_add_cursor(fixture->journal, "third", &seq, &err), 0);
-    assert_int_equal(seq, 2);
-    assert_int_equal(journal_add_cursor(fixture->journal, "mqtt", &seq, &err), 0);
-    assert_int_equal(seq, 0); /* it stays where it was */
-    assert_int_equal(journal_add_cursor(fixture->journal, "@letters", &seq, &err), 0);
-    assert_int_equal(seq, 0); /* from the first that is kept on */
-    fixture_close(fixture);
-
-    fixture->journal = journal_open(&fixture->options, &fixture->clock, &err);
-    assert_non_null(fixture->journal);
-    journal_visit_cursors(fixture->journal, collect_cursor, cursors);
-    assert_string_equal(cursors, "kafka=0 mqtt=0 third=2 ");
-}
-
-static void a_cursor_that_was_made_pins_events(void **state)
-{
-    struct fixture *fixture = *state;
-    struct error err = {0};
-    uint64_t seq;
-
-    fixture_open(fixture);
-    fixture_post_id(fixture, "ev_1");
-    assert_int_equal(journal_add_cursor(fixture->journal, "mqtt", &seq, &err), 0);
-    fixture_post_id(fixture, "ev_2");
-    assert_int_equal(fixture_settle(fixture, 2), NOTE_STORED);
-    advance_s(fixture, 1000000);
-    fixture_post_id(fixture, "ev_3");
-    assert_false(fixture_has_id(fixture, "ev_1"));
-    assert_true(fixture_has_id(fixture, "ev_2"));
-}
+/* ---- retention ---- */
 
 static bool head_is_three(struct fixture *fixture)
 {
@@ -436,6 +358,27 @@ static void a_full_journal_refuses_until_the_cursor_moves(void **state)
     assert_int_equal(fixture_post_id(fixture, "after"), DELIVERY_ACCEPTED);
 }
 
+static void what_is_too_large_for_what_is_left_is_trouble_while_it_comes(void **state)
+{
+    struct fixture *fixture = *state;
+
+    fixture->options.max_size = 8 << 20;
+    fixture_open(fixture);
+    fixture_fill(fixture, "large", 2500000);
+    assert_int_equal(fixture_post_id(fixture, "small"), DELIVERY_ACCEPTED);
+    assert_false(accepts(fixture));
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(fixture_post(fixture, fixture_event("larger", "", "x", 2500000)),
+                         DELIVERY_UNAVAILABLE);
+        advance_s(fixture, 9);
+        assert_int_equal(fixture_settle(fixture, 0), NOTE_STORED);
+        assert_false(accepts(fixture));
+    }
+    advance_s(fixture, 1);
+    assert_int_equal(fixture_settle(fixture, 0), NOTE_STORED);
+    assert_true(fixture_until(fixture, accepts));
+}
+
 static void a_full_journal_still_knows_duplicates(void **state)
 {
     struct fixture *fixture = *state;
@@ -517,7 +460,8 @@ static void a_second_instance_is_refused_with_the_process_in_the_way(void **stat
     fixture_open(fixture);
     assert_null(journal_open(&fixture->options, &fixture->clock, &err));
     assert_int_equal(err.kind, ERROR_IN_USE);
-    snprintf(expected, sizeof(expected), "journal %s: is in use by process %d", fixture->path,
+    snprintf(expected, sizeof(expected),
+             "journal %s: is in use by process %d, which has to stop first", fixture->path,
              (int)getpid());
     assert_string_equal(err.message, expected);
     assert_int_equal(fixture_post_id(fixture, "ev_1"), DELIVERY_ACCEPTED);
@@ -660,13 +604,11 @@ int main(void)
         JOURNAL_TEST(the_wall_clock_expires_nothing),
         JOURNAL_TEST(marks_expire_by_monotonic_time_counted_over_restarts),
         JOURNAL_TEST(marks_are_bounded_and_the_window_says_so),
-        JOURNAL_TEST(cursors_are_durable_and_a_new_one_starts_at_the_end),
-        JOURNAL_TEST(a_cursor_can_be_made_while_it_runs_and_stands_at_the_end),
-        JOURNAL_TEST(a_cursor_that_was_made_pins_events),
         JOURNAL_TEST(another_retention_counts_at_once),
         JOURNAL_TEST(another_dedupe_window_counts_from_now_on),
         JOURNAL_TEST(delivered_events_go_when_their_retention_is_over),
         JOURNAL_TEST(a_full_journal_refuses_until_the_cursor_moves),
+        JOURNAL_TEST(what_is_too_large_for_what_is_left_is_trouble_while_it_comes),
         JOURNAL_TEST(a_full_journal_still_knows_duplicates),
         JOURNAL_TEST(what_comes_after_a_refused_delivery_is_refused_with_it),
         JOURNAL_TEST(it_turns_over_many_times_at_the_edge_of_full),

@@ -174,7 +174,7 @@ static void events_of_one_commit_share_values(void **state)
     open_with_burst(fixture);
     assert_int_equal(fixture_count(fixture), EVENTS);
     fixture_close(fixture);
-    if (journal_verify(fixture->path, true, &report, &err) != 1)
+    if (journal_verify(fixture->path, VERIFY_ALL, &report, &err) != 1)
         fail_msg("%s", err.message);
     assert_true(report.is_sound);
     assert_int_equal(report.events, EVENTS);

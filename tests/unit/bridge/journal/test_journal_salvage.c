@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,186 +10,11 @@
 
 #include "bridge/base/error.h"
 #include "bridge/base/text.h"
+#include "bridge/journal/journal_internal.h"
 #include "bridge/journal/journal_salvage.h"
 #include "schemas/event.h"
 #include "tests/unit/bridge/journal/journal_fixture.h"
-
-enum { PAGE = 4096 };
-
-/* ---- the file ---- */
-
-static void path_of(const struct fixture *fixture, const char *name, char out[400])
-{
-    snprintf(out, 400, "%s/%s", fixture->path, name);
-}
-
-static unsigned char *read_data(const struct fixture *fixture, size_t *out_size)
-{
-    unsigned char *bytes;
-    struct stat st;
-    char name[400];
-    int fd;
-
-    path_of(fixture, "data.mdb", name);
-    fd = open(name, O_RDONLY);
-    assert_true(fd >= 0);
-    assert_int_equal(fstat(fd, &st), 0);
-    bytes = malloc((size_t)st.st_size);
-    assert_non_null(bytes);
-    assert_int_equal(pread(fd, bytes, (size_t)st.st_size, 0), st.st_size);
-    close(fd);
-    *out_size = (size_t)st.st_size;
-    return bytes;
-}
-
-static void write_data(const struct fixture *fixture, const unsigned char *bytes, size_t size)
-{
-    char name[400];
-    int fd;
-
-    path_of(fixture, "data.mdb", name);
-    fd = open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    assert_true(fd >= 0);
-    assert_int_equal(pwrite(fd, bytes, size, 0), (ssize_t)size);
-    close(fd);
-    path_of(fixture, "lock.mdb", name);
-    unlink(name);
-}
-
-/* Where a text first stands in the file. */
-static size_t find_text(const unsigned char *bytes, size_t size, const char *text)
-{
-    const unsigned char *at = memmem(bytes, size, text, strlen(text));
-
-    assert_non_null(at);
-    return (size_t)(at - bytes);
-}
-
-/* ---- verify and salvage ---- */
-
-static struct verify_report verify(const struct fixture *fixture, bool reads_all)
-{
-    struct verify_report report;
-    struct error err = {0};
-
-    if (journal_verify(fixture->path, reads_all, &report, &err) != 1)
-        fail_msg("%s", err.message);
-    return report;
-}
-
-static struct salvage_report salvage(const struct fixture *fixture)
-{
-    struct salvage_report report;
-    struct error err = {0};
-    char name[400];
-
-    if (journal_salvage(fixture->path, &fixture->clock, &report, &err) != 1)
-        fail_msg("%s", err.message);
-    if (report.set_aside[0]) {
-        path_of(fixture, report.set_aside, name);
-        assert_int_equal(access(name, F_OK), 0);
-    }
-    return report;
-}
-
-static void assert_sound(const struct fixture *fixture)
-{
-    struct verify_report report = verify(fixture, true);
-
-    if (!report.is_sound)
-        fail_msg("%s", report.first_problem);
-}
-
-/* ---- a journal with something of everything ---- */
-
-static struct event *stored_event(struct fixture *fixture, const char *id, size_t size)
-{
-    struct event *event = fixture_event(id, "2024", id, size);
-
-    event_ref(event);
-    assert_int_equal(fixture_post(fixture, event), DELIVERY_ACCEPTED);
-    return event;
-}
-
-static void store_letter(struct fixture *fixture, enum note_kind kind, struct event *event,
-                         const char *topic)
-{
-    assert_int_equal(fixture_note(fixture, (struct note){.kind = kind,
-                                                         .publisher = "kafka",
-                                                         .topic = topic,
-                                                         .reason = "unknown_topic",
-                                                         .event = event,
-                                                         .seq = event->record->seq}),
-                     NOTE_STORED);
-}
-
-/*
- * 40 events, small and large, the last 16 of them in one commit; 10 are settled, one parked, one
- * dead, and a body is no event.
- */
-static void fill(struct fixture *fixture)
-{
-    struct event *together[16];
-    char id[32];
-
-    fixture_open(fixture);
-    for (int i = 1; i <= 40; i++) {
-        struct event *event;
-
-        snprintf(id, sizeof(id), "ev_%02d", i);
-        if (i > 24) {
-            together[i - 25] = fixture_event(id, "2024", id, i % 3 ? 600 : 6000);
-            continue;
-        }
-        event = stored_event(fixture, id, i % 3 ? 600 : 6000);
-        if (i == 3)
-            store_letter(fixture, NOTE_PARK, event, "leads");
-        if (i == 4)
-            store_letter(fixture, NOTE_BURY, event, "leads");
-        event_unref(event);
-        atomic_fetch_add(&fixture->monotonic_us, 1000000);
-    }
-    fixture_close(fixture);
-    fixture_open_with_waiting(fixture, together, 16);
-    assert_int_equal(fixture_post(fixture, fixture_opaque("no event")), DELIVERY_DEAD_LETTERED);
-    assert_int_equal(fixture_settle(fixture, 10), NOTE_STORED);
-    fixture_close(fixture);
-}
-
-static void count_topic(void *context, const char *publisher, const char *topic, uint64_t count,
-                        int64_t first_ms, const char *reason)
-{
-    uint64_t *total = context;
-
-    (void)publisher;
-    (void)topic;
-    (void)first_ms;
-    (void)reason;
-    *total += count;
-}
-
-static void take_cursor(void *context, const char *publisher, uint64_t seq)
-{
-    (void)publisher;
-    *(uint64_t *)context = seq;
-}
-
-static uint64_t cursor_of(struct fixture *fixture)
-{
-    uint64_t seq = 0;
-
-    journal_visit_cursors(fixture->journal, take_cursor, &seq);
-    return seq;
-}
-
-static uint64_t count_parked(struct fixture *fixture)
-{
-    struct error err = {0};
-    uint64_t total = 0;
-
-    assert_int_equal(journal_visit_parked(fixture->reader, count_topic, &total, &err), 0);
-    return total;
-}
+#include "tests/unit/bridge/journal/salvage_fixture.h"
 
 /* ---- tests ---- */
 
@@ -203,20 +27,20 @@ static void a_journal_that_turned_over_is_sound(void **state)
     fixture_open(fixture);
     for (uint64_t i = 1; i <= 4000; i++) {
         snprintf(id, sizeof(id), "ev_%d", (int)i);
-        event_unref(stored_event(fixture, id, (size_t)(i * 7919 % 9000)));
+        event_unref(salvage_store(fixture, id, (size_t)(i * 7919 % 9000)));
         if (i % 50 == 0)
             assert_int_equal(fixture_settle(fixture, i - 10), NOTE_STORED);
         if (i % 97 == 0) {
             struct event *event;
 
             snprintf(id, sizeof(id), "ev_%d", (int)++i);
-            event = stored_event(fixture, id, i);
-            store_letter(fixture, i % 2 ? NOTE_PARK : NOTE_BURY, event, "topic");
+            event = salvage_store(fixture, id, i);
+            salvage_store_letter(fixture, i % 2 ? NOTE_PARK : NOTE_BURY, event, "topic");
             event_unref(event);
         }
     }
     fixture_close(fixture);
-    assert_sound(fixture);
+    salvage_assert_sound(fixture);
 }
 
 static void salvage_keeps_everything_of_a_sound_journal(void **state)
@@ -224,8 +48,8 @@ static void salvage_keeps_everything_of_a_sound_journal(void **state)
     struct fixture *fixture = *state;
     struct salvage_report report;
 
-    fill(fixture);
-    report = salvage(fixture);
+    salvage_fill(fixture);
+    report = salvage_run(fixture);
     assert_int_equal(report.events, 40);
     assert_int_equal(report.to_publish, 30);
     assert_int_equal(report.lost, 0);
@@ -234,16 +58,34 @@ static void salvage_keeps_everything_of_a_sound_journal(void **state)
     assert_int_equal(report.marks, 41);
     assert_int_equal(report.cursors, 1);
     assert_true(report.are_cursors_known && report.is_whole);
-    assert_sound(fixture);
+    salvage_assert_sound(fixture);
     fixture_open(fixture);
     assert_int_equal(fixture_count(fixture), 40);
-    assert_int_equal(cursor_of(fixture), 10);
-    assert_int_equal(count_parked(fixture), 1);
+    assert_int_equal(salvage_cursor(fixture), 10);
+    assert_int_equal(salvage_parked(fixture), 1);
     assert_int_equal(fixture_numbers(fixture).dead_count, 2);
     assert_int_equal(fixture_post(fixture, fixture_event("ev_07", "2024", "ev_07", 600)),
                      DELIVERY_DUPLICATE);
     assert_int_equal(fixture_post_id(fixture, "new"), DELIVERY_ACCEPTED);
     assert_int_equal(fixture_numbers(fixture).tail, 41);
+}
+
+static void salvage_keeps_what_came_before_a_publisher(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err = {0};
+    uint64_t seq;
+
+    salvage_fill(fixture);
+    fixture_open(fixture);
+    assert_int_equal(journal_add_cursor(fixture->journal, "mqtt", &seq, &err), 0);
+    assert_int_equal(fixture_post_id(fixture, "later"), DELIVERY_ACCEPTED);
+    fixture_close(fixture);
+    salvage_run(fixture);
+    salvage_assert_sound(fixture);
+    fixture_open(fixture);
+    assert_int_equal(journal_first(fixture->reader, "mqtt", &seq, &err), 0);
+    assert_int_equal(seq, 40);
 }
 
 static void a_lost_event_can_be_delivered_again_and_others_are_known(void **state)
@@ -254,15 +96,16 @@ static void a_lost_event_can_be_delivered_again_and_others_are_known(void **stat
     size_t size;
     size_t at;
 
-    fill(fixture);
-    bytes = read_data(fixture, &size);
-    at = find_text(bytes, size, "ev_3020"); /* id and date of the thirtieth, in a page of its own */
+    salvage_fill(fixture);
+    bytes = salvage_read(fixture, &size);
+    at = salvage_find(bytes, size,
+                      "ev_3020"); /* id and date of the thirtieth, in a page of its own */
     bytes[at] ^= 1;
-    write_data(fixture, bytes, size);
+    salvage_write(fixture, bytes, size);
     free(bytes);
-    assert_true(verify(fixture, false).is_sound); /* the pages are */
-    assert_false(verify(fixture, true).is_sound);
-    report = salvage(fixture);
+    assert_true(salvage_verify(fixture, VERIFY_PAGES).is_sound); /* the pages are */
+    assert_false(salvage_verify(fixture, VERIFY_ALL).is_sound);
+    report = salvage_run(fixture);
     assert_int_equal(report.events, 39);
     assert_int_equal(report.lost, 1);
     assert_int_equal(report.lost_since_ms, 1700000000000);
@@ -275,6 +118,52 @@ static void a_lost_event_can_be_delivered_again_and_others_are_known(void **stat
                      DELIVERY_ACCEPTED);
 }
 
+/* Flips a bit in every copy of an event. Returns what a start finds. */
+static bool is_sound_without(struct fixture *fixture, const char *text)
+{
+    size_t size;
+    unsigned char *bytes = salvage_read(fixture, &size);
+    bool is_sound;
+
+    for (size_t at = 0; at + strlen(text) <= size; at++) {
+        if (memcmp(bytes + at, text, strlen(text)) == 0)
+            bytes[at] ^= 1;
+    }
+    salvage_write(fixture, bytes, size);
+    free(bytes);
+    assert_true(salvage_verify(fixture, VERIFY_PAGES).is_sound);
+    assert_false(salvage_verify(fixture, VERIFY_ALL).is_sound);
+    is_sound = salvage_verify(fixture, VERIFY_PENDING).is_sound;
+    if (is_sound) {
+        fixture_open(fixture);
+        assert_int_equal(fixture_count(fixture), 39); /* it is passed over */
+        fixture_close(fixture);
+    }
+    return is_sound;
+}
+
+static void a_start_looks_into_events_that_somebody_waits_for(void **state)
+{
+    struct fixture *fixture = *state;
+
+    salvage_fill(fixture);
+    assert_true(salvage_verify(fixture, VERIFY_PENDING).is_sound);
+    assert_true(is_sound_without(fixture, "ev_0920")); /* id and date of the ninth */
+    assert_false(is_sound_without(fixture, "ev_3020"));
+}
+
+static void a_start_looks_into_all_events_when_it_does_not_know_which_are_settled(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error err = {0};
+
+    salvage_fill(fixture);
+    fixture_open(fixture);
+    assert_int_equal(journal_drop_publisher(fixture->journal, "kafka", &err), 0);
+    fixture_close(fixture);
+    assert_false(is_sound_without(fixture, "ev_0920"));
+}
+
 static void without_its_cursors_a_publisher_begins_with_the_oldest_event(void **state)
 {
     struct fixture *fixture = *state;
@@ -282,21 +171,21 @@ static void without_its_cursors_a_publisher_begins_with_the_oldest_event(void **
     unsigned char *bytes;
     size_t size;
 
-    fill(fixture);
-    bytes = read_data(fixture, &size);
+    salvage_fill(fixture);
+    bytes = salvage_read(fixture, &size);
     for (size_t at = 0; at + 4 <= size; at++) {
         if (memcmp(bytes + at, "CBC1", 4) == 0)
             bytes[at + 16] ^= 1; /* every version of the cursor */
     }
-    write_data(fixture, bytes, size);
+    salvage_write(fixture, bytes, size);
     free(bytes);
-    assert_false(verify(fixture, false).is_sound);
-    report = salvage(fixture);
+    assert_false(salvage_verify(fixture, VERIFY_PAGES).is_sound);
+    report = salvage_run(fixture);
     assert_false(report.are_cursors_known);
     assert_int_equal(report.to_publish, 40);
     fixture_open(fixture); /* makes a cursor for kafka */
     fixture_reopen(fixture);
-    assert_int_equal(cursor_of(fixture), 0);
+    assert_int_equal(salvage_cursor(fixture), 0);
 }
 
 static void what_is_no_journal_is_put_aside_or_left_alone(void **state)
@@ -306,19 +195,19 @@ static void what_is_no_journal_is_put_aside_or_left_alone(void **state)
     struct verify_report verified;
     unsigned char *bytes = malloc(100000);
 
-    assert_int_equal(journal_verify(fixture->path, true, &verified, NULL), 0);
+    assert_int_equal(journal_verify(fixture->path, VERIFY_ALL, &verified, NULL), 0);
     assert_int_equal(journal_salvage(fixture->path, &fixture->clock, &report, NULL), 0);
     assert_non_null(bytes);
     for (size_t i = 0; i < 100000; i++)
         bytes[i] = (unsigned char)(i * i >> 3);
-    write_data(fixture, bytes, 100000);
-    assert_false(verify(fixture, false).is_sound);
-    report = salvage(fixture);
+    salvage_write(fixture, bytes, 100000);
+    assert_false(salvage_verify(fixture, VERIFY_PAGES).is_sound);
+    report = salvage_run(fixture);
     assert_string_equal(report.set_aside, "data.mdb.damaged-20231114T221320Z");
     assert_int_equal(report.events, 0);
-    write_data(fixture, bytes, 0);
-    assert_false(verify(fixture, false).is_sound);
-    report = salvage(fixture);
+    salvage_write(fixture, bytes, 0);
+    assert_false(salvage_verify(fixture, VERIFY_PAGES).is_sound);
+    report = salvage_run(fixture);
     assert_string_equal(report.set_aside, "data.mdb.damaged-20231114T221320Z-2");
     free(bytes);
     fixture_open(fixture);
@@ -333,18 +222,18 @@ static void an_interrupted_salvage_is_finished(void **state)
     char data[400];
     char folder[400];
 
-    fill(fixture);
-    path_of(fixture, "data.mdb", data);
-    path_of(fixture, "data.mdb.salvaged", whole);
-    path_of(fixture, "salvage", folder);
+    salvage_fill(fixture);
+    salvage_path(fixture, "data.mdb", data);
+    salvage_path(fixture, "data.mdb.salvaged", whole);
+    salvage_path(fixture, "salvage", folder);
     assert_int_equal(mkdir(folder, 0700), 0); /* it was killed while it built */
-    report = salvage(fixture);
+    report = salvage_run(fixture);
     assert_int_equal(report.events, 40);
     assert_int_equal(rename(data, whole), 0); /* ... and before the last rename */
-    assert_false(verify(fixture, false).is_sound);
-    report = salvage(fixture);
+    assert_false(salvage_verify(fixture, VERIFY_PAGES).is_sound);
+    report = salvage_run(fixture);
     assert_string_equal(report.set_aside, "");
-    assert_sound(fixture);
+    salvage_assert_sound(fixture);
     fixture_open(fixture);
     assert_int_equal(fixture_count(fixture), 40);
 }
@@ -364,8 +253,8 @@ static void it_is_verified_unless_it_was_closed_in_order(void **state)
     fixture_open(fixture);
     assert_false(store_is_clean(fixture->path));
     fixture_close(fixture);
-    bytes = read_data(fixture, &size);
-    write_data(fixture, bytes, size);
+    bytes = salvage_read(fixture, &size);
+    salvage_write(fixture, bytes, size);
     free(bytes);
     assert_false(store_is_clean(fixture->path)); /* somebody wrote to it */
 }
@@ -377,7 +266,7 @@ static void check_recovery(struct fixture *fixture, const bool intact[41])
     char id[8];
 
     fixture_open(fixture);
-    fixture_read_ids(fixture, cursor_of(fixture) + 1, ids, sizeof(ids));
+    fixture_read_ids(fixture, salvage_cursor(fixture) + 1, ids, sizeof(ids));
     for (int i = 11; i <= 40; i++) {
         snprintf(id, sizeof(id), "ev_%02d", i);
         if (intact[i] && !strstr(ids, id))
@@ -385,7 +274,7 @@ static void check_recovery(struct fixture *fixture, const bool intact[41])
     }
     assert_int_equal(fixture_post_id(fixture, "new"), DELIVERY_ACCEPTED);
     fixture_close(fixture);
-    assert_true(verify(fixture, false).is_sound);
+    assert_true(salvage_verify(fixture, VERIFY_PAGES).is_sound);
 }
 
 static void start_again(struct fixture *fixture, const unsigned char *bytes, size_t size)
@@ -394,7 +283,7 @@ static void start_again(struct fixture *fixture, const unsigned char *bytes, siz
 
     snprintf(command, sizeof(command), "rm -rf '%s'/*", fixture->path);
     assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
-    write_data(fixture, bytes, size);
+    salvage_write(fixture, bytes, size);
 }
 
 /* Which events have a copy, or all of their copies, in bytes that were not touched. */
@@ -437,9 +326,10 @@ static void damage_and_recover(struct fixture *fixture, const unsigned char *byt
     for (size_t i = at; i < at + damaged && i < size; i++)
         copy[i] = with < 0 ? copy[i] ^ 0x10 : (unsigned char)with;
     start_again(fixture, copy, size);
-    is_sound = verify(fixture, false).is_sound; /* a damaged record alone is passed over */
+    is_sound =
+        salvage_verify(fixture, VERIFY_PAGES).is_sound; /* a damaged record alone is passed over */
     if (!is_sound)
-        salvage(fixture);
+        salvage_run(fixture);
     find_intact(bytes, size, at, damaged, is_sound, intact);
     check_recovery(fixture, intact);
     free(copy);
@@ -453,8 +343,8 @@ static void whatever_page_is_damaged_what_is_sound_is_kept(void **state)
     unsigned char *bytes;
     size_t size;
 
-    fill(fixture);
-    bytes = read_data(fixture, &size);
+    salvage_fill(fixture);
+    bytes = salvage_read(fixture, &size);
     while (size > PAGE && bytes[size - 1] == 0 &&
            memcmp(bytes + size - PAGE, bytes + size - PAGE + 1, PAGE - 1) == 0)
         size -= PAGE; /* never written */
@@ -487,8 +377,8 @@ static void a_wrong_bit_in_a_key_costs_nothing(void **state)
     unsigned rows = 0;
     size_t size;
 
-    fill(fixture);
-    bytes = read_data(fixture, &size);
+    salvage_fill(fixture);
+    bytes = salvage_read(fixture, &size);
     for (size_t at = 0; at + 12 <= size; at += 2) {
         if (!is_row_of(bytes + at, 40))
             continue;
@@ -503,6 +393,19 @@ static void a_wrong_bit_in_a_key_costs_nothing(void **state)
     assert_true(rows > 0);
 }
 
+/* What a start does: events are taken afterwards. True when the file was damaged. */
+static bool is_mended(struct fixture *fixture)
+{
+    bool is_sound = salvage_verify(fixture, VERIFY_PAGES).is_sound;
+
+    if (!is_sound)
+        salvage_run(fixture);
+    fixture_open(fixture);
+    assert_int_equal(fixture_post_id(fixture, "new"), DELIVERY_ACCEPTED);
+    fixture_close(fixture);
+    return !is_sound;
+}
+
 /* The journal's space is counted by them: one that is too large would leave none. */
 static void a_wrong_count_of_an_empty_tree_is_noticed(void **state)
 {
@@ -515,23 +418,94 @@ static void a_wrong_count_of_an_empty_tree_is_noticed(void **state)
     fixture_open(fixture);
     assert_int_equal(fixture_post_id(fixture, "old"), DELIVERY_ACCEPTED);
     fixture_close(fixture);
-    bytes = read_data(fixture, &size);
+    bytes = salvage_read(fixture, &size);
     for (size_t at = 0; at + NAME + 48 <= size; at++) {
         if (memcmp(bytes + at, "parked", NAME) != 0)
             continue;
         bytes[at + NAME + LEAF_PAGES + 2] ^= 1;
         start_again(fixture, bytes, size);
         bytes[at + NAME + LEAF_PAGES + 2] ^= 1;
-        if (!verify(fixture, false).is_sound) {
-            unsound++;
-            salvage(fixture);
-        }
-        fixture_open(fixture);
-        assert_int_equal(fixture_post_id(fixture, "new"), DELIVERY_ACCEPTED);
-        fixture_close(fixture);
+        unsound += is_mended(fixture);
     }
     free(bytes);
     assert_true(unsound > 0);
+}
+
+/* One that a commit writes or deletes: a list of free pages, marks, an event, the state. */
+static bool is_plain_row(const unsigned char *row)
+{
+    uint16_t flags;
+    uint16_t key_size;
+    uint64_t key;
+
+    memcpy(&flags, row, sizeof(flags));
+    memcpy(&key_size, row + 2, sizeof(key_size));
+    memcpy(&key, row + 4, sizeof(key));
+    return flags == 0 && ((key_size == sizeof(key) && key < 1000) ||
+                          (key_size == 5 && memcmp(row + 4, "state", 5) == 0));
+}
+
+/* LMDB shows it to readers and refuses to write over it. */
+static void a_row_that_calls_itself_a_database_is_noticed(void **state)
+{
+    enum { IS_DB = 2 };
+    struct fixture *fixture = *state;
+    unsigned char *bytes;
+    unsigned unsound = 0;
+    size_t size;
+
+    salvage_fill(fixture);
+    bytes = salvage_read(fixture, &size);
+    for (size_t at = PAGE; at + 12 <= size; at += 2) {
+        if (!is_plain_row(bytes + at))
+            continue;
+        bytes[at] ^= IS_DB;
+        start_again(fixture, bytes, size);
+        bytes[at] ^= IS_DB;
+        unsound += is_mended(fixture);
+    }
+    free(bytes);
+    assert_true(unsound > 0);
+}
+
+static int read_parked(struct fixture *fixture)
+{
+    struct letter_query query = {
+        .publisher = "kafka", .topic = "leads", .max_count = 2, .max_bytes = 100000};
+    struct letter letters[2];
+    struct error err = {0};
+    int count = journal_read_parked(fixture->reader, &query, letters, &err);
+
+    for (int i = 0; i < count; i++)
+        event_unref(letters[i].event);
+    return count;
+}
+
+/* It would be sent over and over: what is delivered is taken off the list under its own key. */
+static void a_parked_record_under_another_key_is_passed_over_and_salvaged(void **state)
+{
+    struct parked_key key = parked_key("kafka", "leads", 3, 0);
+    struct fixture *fixture = *state;
+    unsigned char *bytes;
+    unsigned char *at;
+    size_t size;
+
+    salvage_fill(fixture);
+    bytes = salvage_read(fixture, &size);
+    at = bytes;
+    while ((at = memmem(at, size - (size_t)(at - bytes), key.bytes, key.size)))
+        at[key.size - 1] ^= 4; /* every version of it */
+    salvage_write(fixture, bytes, size);
+    free(bytes);
+    fixture_open(fixture);
+    assert_int_equal(salvage_parked(fixture), 1);
+    assert_int_equal(read_parked(fixture), 0);
+    assert_int_equal(fixture_numbers(fixture).damaged, 1);
+    fixture_close(fixture);
+    assert_false(salvage_verify(fixture, VERIFY_PENDING).is_sound);
+    assert_int_equal(salvage_run(fixture).parked, 1);
+    fixture_open(fixture);
+    assert_int_equal(read_parked(fixture), 1);
 }
 
 static void wherever_the_file_is_cut_what_is_sound_is_kept(void **state)
@@ -541,12 +515,12 @@ static void wherever_the_file_is_cut_what_is_sound_is_kept(void **state)
     bool intact[41];
     size_t size;
 
-    fill(fixture);
-    bytes = read_data(fixture, &size);
+    salvage_fill(fixture);
+    bytes = salvage_read(fixture, &size);
     for (size_t cut = 0; cut < size && cut < 80 * (size_t)PAGE; cut += 1777) {
         start_again(fixture, bytes, cut);
-        if (!verify(fixture, false).is_sound)
-            salvage(fixture);
+        if (!salvage_verify(fixture, VERIFY_PAGES).is_sound)
+            salvage_run(fixture);
         find_intact(bytes, cut, cut, 0, false, intact);
         check_recovery(fixture, intact);
     }
@@ -560,14 +534,19 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SALVAGE_TEST(a_journal_that_turned_over_is_sound),
         SALVAGE_TEST(salvage_keeps_everything_of_a_sound_journal),
+        SALVAGE_TEST(salvage_keeps_what_came_before_a_publisher),
         SALVAGE_TEST(a_lost_event_can_be_delivered_again_and_others_are_known),
+        SALVAGE_TEST(a_start_looks_into_events_that_somebody_waits_for),
+        SALVAGE_TEST(a_start_looks_into_all_events_when_it_does_not_know_which_are_settled),
         SALVAGE_TEST(without_its_cursors_a_publisher_begins_with_the_oldest_event),
         SALVAGE_TEST(what_is_no_journal_is_put_aside_or_left_alone),
         SALVAGE_TEST(an_interrupted_salvage_is_finished),
         SALVAGE_TEST(it_is_verified_unless_it_was_closed_in_order),
         SALVAGE_TEST(whatever_page_is_damaged_what_is_sound_is_kept),
         SALVAGE_TEST(a_wrong_count_of_an_empty_tree_is_noticed),
+        SALVAGE_TEST(a_row_that_calls_itself_a_database_is_noticed),
         SALVAGE_TEST(a_wrong_bit_in_a_key_costs_nothing),
+        SALVAGE_TEST(a_parked_record_under_another_key_is_passed_over_and_salvaged),
         SALVAGE_TEST(wherever_the_file_is_cut_what_is_sound_is_kept),
     };
 
