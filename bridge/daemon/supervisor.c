@@ -37,8 +37,9 @@ struct supervisor {
     struct wakeup wakeup;
     pthread_t thread;
     bool has_thread;
-    atomic_bool is_stopping;
-    atomic_bool has_failed; /* to tell: said once */
+    pthread_mutex_t lock;    /* nothing is told behind STOPPING=1 */
+    atomic_bool is_stopping; /* set under the lock */
+    atomic_bool has_failed;  /* to tell: said once */
 };
 
 /* ---- the environment ---- */
@@ -89,6 +90,7 @@ struct supervisor *supervisor_open(const struct clock *clock, struct error *err)
     const char *name = getenv("NOTIFY_SOCKET");
 
     supervisor->clock = clock;
+    pthread_mutex_init(&supervisor->lock, NULL);
     supervisor->fd = supervisor->wakeup.fd = -1;
     if (!name)
         return supervisor;
@@ -118,6 +120,14 @@ static void tell(struct supervisor *supervisor, const char *message)
              log_str("action", "the service manager of NOTIFY_SOCKET may end the bridge"));
 }
 
+static void tell_unless_stopping(struct supervisor *supervisor, const char *message)
+{
+    pthread_mutex_lock(&supervisor->lock);
+    if (!atomic_load(&supervisor->is_stopping))
+        tell(supervisor, message);
+    pthread_mutex_unlock(&supervisor->lock);
+}
+
 static void *beat(void *argument)
 {
     struct supervisor *supervisor = argument;
@@ -129,7 +139,7 @@ static void *beat(void *argument)
         bool is_late = busy_ms >= supervisor->interval_ms / 2;
 
         if (!is_late)
-            tell(supervisor, "WATCHDOG=1");
+            tell_unless_stopping(supervisor, "WATCHDOG=1");
         else if (!was_late)
             log_error("supervisor.no_heartbeat", log_i64("busy_ms", busy_ms),
                       log_str("action", "unless the disk goes on, the service manager starts the "
@@ -161,23 +171,23 @@ void supervisor_reloading(struct supervisor *supervisor)
     snprintf(message, sizeof(message),
              "RELOADING=1\nMONOTONIC_USEC=%" PRId64 "\nSTATUS=The configuration is read again",
              clock_monotonic_us(supervisor->clock));
-    tell(supervisor, message);
+    tell_unless_stopping(supervisor, message);
 }
 
 void supervisor_reloaded(struct supervisor *supervisor, bool is_good)
 {
-    if (atomic_load(&supervisor->is_stopping))
-        return;
-    tell(supervisor, is_good
-                         ? "READY=1\nSTATUS=Webhooks are accepted"
-                         : "READY=1\nSTATUS=Webhooks are accepted, by the configuration before: "
-                           "the log says why");
+    tell_unless_stopping(supervisor,
+                         is_good ? "READY=1\nSTATUS=Webhooks are accepted"
+                                 : "READY=1\nSTATUS=Webhooks are accepted, by the configuration "
+                                   "before: the log says why");
 }
 
 void supervisor_stopping(struct supervisor *supervisor)
 {
+    pthread_mutex_lock(&supervisor->lock);
     atomic_store(&supervisor->is_stopping, true);
     tell(supervisor, "STOPPING=1\nSTATUS=What is under way is finished");
+    pthread_mutex_unlock(&supervisor->lock);
     if (!supervisor->has_thread)
         return;
     wakeup_signal(&supervisor->wakeup);
@@ -192,5 +202,6 @@ void supervisor_free(struct supervisor *supervisor)
     if (supervisor->fd >= 0)
         close(supervisor->fd);
     wakeup_release(&supervisor->wakeup);
+    pthread_mutex_destroy(&supervisor->lock);
     free(supervisor);
 }

@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -9,12 +10,14 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "bridge/base/clock.h"
 #include "bridge/base/error.h"
+#include "bridge/base/thread.h"
 #include "bridge/daemon/supervisor.h"
 
 static int64_t fixed_us(const struct clock *self)
@@ -22,6 +25,8 @@ static int64_t fixed_us(const struct clock *self)
     (void)self;
     return 1234567;
 }
+
+enum { PATIENT_MS = 10000 };
 
 static const struct clock fake_clock = {fixed_us, fixed_us};
 static int manager;
@@ -113,16 +118,16 @@ static void a_life_is_told_in_order(void **state)
     supervisor_stopping(supervisor);
     supervisor_reloaded(supervisor, true); /* it was under way: no READY=1 behind STOPPING=1 */
     supervisor_free(supervisor);
-    assert_string_equal(received(1000), "READY=1\nSTATUS=Webhooks are accepted");
+    assert_string_equal(received(PATIENT_MS), "READY=1\nSTATUS=Webhooks are accepted");
     assert_string_equal(
-        received(1000),
+        received(PATIENT_MS),
         "RELOADING=1\nMONOTONIC_USEC=1234567\nSTATUS=The configuration is read again");
-    assert_string_equal(received(1000), "READY=1\nSTATUS=Webhooks are accepted");
-    assert_memory_equal(received(1000), "RELOADING=1\n", 12);
-    assert_string_equal(received(1000), "READY=1\nSTATUS=Webhooks are accepted, by the "
-                                        "configuration before: the log says why");
-    assert_memory_equal(received(1000), "RELOADING=1\n", 12);
-    assert_string_equal(received(1000), "STOPPING=1\nSTATUS=What is under way is finished");
+    assert_string_equal(received(PATIENT_MS), "READY=1\nSTATUS=Webhooks are accepted");
+    assert_memory_equal(received(PATIENT_MS), "RELOADING=1\n", 12);
+    assert_string_equal(received(PATIENT_MS), "READY=1\nSTATUS=Webhooks are accepted, by the "
+                                              "configuration before: the log says why");
+    assert_memory_equal(received(PATIENT_MS), "RELOADING=1\n", 12);
+    assert_string_equal(received(PATIENT_MS), "STOPPING=1\nSTATUS=What is under way is finished");
     assert_string_equal(received(1), "");
 }
 
@@ -135,7 +140,7 @@ static void a_path_is_as_good_as_an_abstract_name(void **state)
     listen_as("/tmp/close-bridge-test");
     supervisor = opened();
     start(supervisor);
-    assert_memory_equal(received(1000), "READY=1\n", 8);
+    assert_memory_equal(received(PATIENT_MS), "READY=1\n", 8);
     supervisor_free(supervisor);
     unlink(name);
 }
@@ -186,21 +191,69 @@ static void the_heart_beats_while_there_is_progress_and_no_longer(void **state)
     supervisor = opened();
     assert_string_equal(received(30), ""); /* not before READY=1 */
     start(supervisor);
-    assert_memory_equal(received(1000), "READY=1\n", 8);
+    assert_memory_equal(received(PATIENT_MS), "READY=1\n", 8);
     atomic_store(&busy_ms, 19); /* less than half of the interval */
     for (int i = 0; i < 5; i++)
-        assert_string_equal(received(1000), "WATCHDOG=1");
+        assert_string_equal(received(PATIENT_MS), "WATCHDOG=1");
     atomic_store(&busy_ms, 20);
     while (*received(100)) /* those on their way */
         ;
     assert_string_equal(received(200), ""); /* five intervals */
     atomic_store(&busy_ms, 0);
     for (int i = 0; i < 5; i++)
-        assert_string_equal(received(1000), "WATCHDOG=1");
+        assert_string_equal(received(PATIENT_MS), "WATCHDOG=1");
     supervisor_stopping(supervisor);
-    while (strcmp(received(1000), "WATCHDOG=1") == 0)
+    while (strcmp(received(PATIENT_MS), "WATCHDOG=1") == 0)
         ;
-    assert_string_equal(received(100), ""); /* STOPPING=1 was the last, but for one on its way */
+    assert_string_equal(received(100), ""); /* STOPPING=1 was the last */
+    supervisor_free(supervisor);
+}
+
+static atomic_bool is_held;
+static atomic_bool is_released;
+
+static void sleep_a_little(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static int64_t hold(void *context)
+{
+    (void)context;
+    atomic_store(&is_held, true);
+    while (!atomic_load(&is_released))
+        sleep_a_little();
+    return 0;
+}
+
+static void *stop(void *supervisor)
+{
+    supervisor_stopping(supervisor);
+    return NULL;
+}
+
+static void a_heartbeat_that_was_about_to_be_told_is_not_told_behind_the_stop(void **state)
+{
+    struct supervisor *supervisor;
+    struct error err = {0};
+    pthread_t thread;
+
+    (void)state;
+    setenv("WATCHDOG_USEC", "40000", 1);
+    supervisor = opened();
+    atomic_store(&is_released, false);
+    assert_int_equal(supervisor_ready(supervisor, hold, NULL, &err), 0);
+    assert_memory_equal(received(PATIENT_MS), "READY=1\n", 8);
+    while (!atomic_load(&is_held))
+        sleep_a_little();
+    assert_int_equal(thread_start(&thread, "stopper", stop, supervisor, &err), 0);
+    assert_memory_equal(received(PATIENT_MS), "STOPPING=1\n", 11);
+    atomic_store(&is_released, true);
+    pthread_join(thread, NULL);
+    assert_string_equal(received(1), "");
+    supervisor_reloading(supervisor); /* it was under way */
+    supervisor_reloaded(supervisor, true);
+    assert_string_equal(received(1), "");
     supervisor_free(supervisor);
 }
 
@@ -222,7 +275,7 @@ static void no_heart_beats_for_another_process_or_for_an_odd_interval(void **sta
             unsetenv("WATCHDOG_PID");
         supervisor = opened();
         start(supervisor);
-        assert_memory_equal(received(1000), "READY=1\n", 8);
+        assert_memory_equal(received(PATIENT_MS), "READY=1\n", 8);
         assert_string_equal(received(50), "");
         supervisor_free(supervisor);
     }
@@ -237,6 +290,7 @@ int main(void)
         TEST(without_a_socket_of_ours_nobody_is_told),
         TEST(a_manager_that_is_gone_does_no_harm),
         TEST(the_heart_beats_while_there_is_progress_and_no_longer),
+        TEST(a_heartbeat_that_was_about_to_be_told_is_not_told_behind_the_stop),
         TEST(no_heart_beats_for_another_process_or_for_an_odd_interval),
     };
 
