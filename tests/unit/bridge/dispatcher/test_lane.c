@@ -19,7 +19,7 @@
 #include "bridge/runtime/metrics.h"
 #include "schemas/event.h"
 
-enum { RECORDS = 64, TURNS = 2000 };
+enum { RECORDS = 64, TURNS = 20000 };
 
 /* Takes records and settles them when the test says so. Its options are its number. */
 struct fake_publisher {

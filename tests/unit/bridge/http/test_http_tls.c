@@ -75,21 +75,32 @@ static struct http_server_options defaults(void)
     };
 }
 
-static int set_up(void **state)
+static int set_up_with(int64_t request_timeout_ms)
 {
     struct http_server_options options = defaults();
     struct error err = {0};
 
-    (void)state;
     snprintf(folder, sizeof(folder), "/tmp/http-tls-XXXXXX");
     if (!mkdtemp(folder))
         return -1;
     snprintf(certificate_path, sizeof(certificate_path), "%s/cert.pem", folder);
     snprintf(key_path, sizeof(key_path), "%s/key.pem", folder);
     write_pair(1);
-    options.request_timeout_ms = 2000;
+    options.request_timeout_ms = request_timeout_ms;
     server = http_server_start(&options, &err);
     return server ? 0 : -1;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return set_up_with(0); /* the server's own */
+}
+
+static int set_up_impatient(void **state)
+{
+    (void)state;
+    return set_up_with(2000);
 }
 
 static int tear_down(void **state)
@@ -299,7 +310,7 @@ int main(void)
         TEST(there_are_no_tickets_and_no_http2),
         TEST(certificates_are_reloaded_without_dropping_anyone),
         TEST(a_broken_certificate_changes_nothing),
-        TEST(handshakes_have_a_deadline),
+        cmocka_unit_test_setup_teardown(handshakes_have_a_deadline, set_up_impatient, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
