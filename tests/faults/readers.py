@@ -3,6 +3,8 @@ import re
 import threading
 import time
 
+from paho.mqtt import publish
+
 from tests.faults.checker import digest
 from tests.peers.process import Process, wait_until
 
@@ -19,7 +21,10 @@ class Tapped:
 
 
 class Tap:
-    """Writes everything a mosquitto distributes to a file, in a process of its own: quick enough for any load."""
+    """Writes everything a mosquitto distributes to a file, in a process of its own: quick enough for any load. It is subscribed when
+    it is made."""
+
+    READY = "tap/ready"  # a topic that keeps a message for whoever subscribes
 
     def __init__(self, broker, folder):
         self.path = folder / "tap"
@@ -27,13 +32,15 @@ class Tap:
         self.taken = []
         self.process = Process("mosquitto_sub", ["mosquitto_sub", "-V", "5", "-h", "127.0.0.1", "-p", broker.port, "-q", "2", "-t", "#", "-F",
                                                  "%U\t%t\t%P\t%x"], self.path).start()
+        publish.single(self.READY, "ready", qos=1, retain=True, hostname="127.0.0.1", port=broker.port)
+        wait_until(lambda: self.READY in self.process.log(), 30, "the tap is subscribed")
 
     def messages(self):
         with open(self.path, encoding="utf-8") as file:
             file.seek(self.read)
             while (line := file.readline()).endswith("\n"):
                 self.read += len(line.encode())
-                if line.count("\t") == 3:
+                if line.count("\t") == 3 and line.split("\t")[1] != self.READY:
                     self.taken.append(Tapped(line[:-1]))
         return self.taken
 
