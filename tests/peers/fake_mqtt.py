@@ -184,7 +184,9 @@ class FakeMqtt:
             pass  # the client was faster
 
     def cut(self):
-        """The connection is reset."""
+        """The connection is reset, if there is one yet."""
+        if not self.connection:
+            return
         try:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.shutdown(socket.SHUT_RDWR)

@@ -82,9 +82,16 @@ class Mosquitto:
     def stop(self):
         self.process.resume()
         self.process.stop()
+        self._wait_noticed()
 
     def kill(self):
         self.process.kill()
+        self._wait_noticed()
+
+    def _wait_noticed(self):
+        """Until its subscribers know that it is gone: else they would say that they are subscribed when it is back."""
+        for subscriber in self.subscribers:
+            wait_until(lambda subscriber=subscriber: not subscriber.subscribed.is_set(), 30, "a subscriber sees the end of mosquitto")
 
     def pause(self):
         self.process.pause()
@@ -144,3 +151,4 @@ class Subscriber:
     def close(self):
         self.client.disconnect()
         self.client.loop_stop()
+        self.subscribed.clear()

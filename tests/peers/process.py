@@ -13,15 +13,23 @@ class Gone(Exception):
     """The process ended although it should run."""
 
 
+_reserved = []  # sockets, for as long as this process lives
+
+
 def free_port():
-    """Below those that Linux gives to connections by itself: a broker that is stopped and started again finds it free."""
+    """Below those that Linux gives to connections by itself: a broker that is stopped and started again finds it free.
+    No other test gets it, also while nobody listens on it."""
     while True:
         port = random.randrange(10000, 32768)
+        reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         with socket.socket() as probe:
             try:
+                reservation.bind(f"\0close-bridge-tests-port-{port}")
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                reservation.close()
                 continue
+            _reserved.append(reservation)
             return port
 
 
