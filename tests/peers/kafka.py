@@ -3,6 +3,7 @@
 The environment variable KAFKA_PROFILE names a profile of kafka/pom.xml: kafka-3.9 runs the line before 4.
 """
 import hashlib
+import itertools
 import os
 import pathlib
 import subprocess
@@ -132,6 +133,7 @@ class Kafka:
     def __init__(self, folder, profile=PROFILE, jvm=QUICK_JVM, **properties):
         """`properties` of the broker, with _ for the dots."""
         self.jvm = jvm
+        self.changes = itertools.count()  # of topics' settings
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -184,7 +186,7 @@ class Kafka:
     def _answers(self):
         self.process.check()
         try:
-            return self.admin().list_topics(timeout=1).brokers
+            return self.admin().list_topics(timeout=3).brokers
         except confluent_kafka.KafkaException:
             return None
 
@@ -212,11 +214,17 @@ class Kafka:
                                        for name in names])
         for future in futures.values():
             future.result(30)
-        wait_until(lambda: set(names) <= set(admin.list_topics(timeout=10).topics), 30, f"topics {names} are there")
+        wait_until(lambda: set(names) <= set(admin.list_topics(timeout=30).topics), 30, f"topics {names} are there")
 
     def set_topic_config(self, name, **config):
-        admin = self.admin()
+        """Returns when the broker acts by it, which is a moment after it shows it: but one change after the other, so when it
+        shows the second it acts by the first."""
         settings = {key.replace("_", "."): value for key, value in config.items()}
+        self._alter_topic(name, settings)
+        self._alter_topic(name, {**settings, "file.delete.delay.ms": str(60001 + next(self.changes))})
+
+    def _alter_topic(self, name, settings):
+        admin = self.admin()
         resource = ConfigResource(ConfigResource.Type.TOPIC, name, set_config=settings)
         for future in admin.alter_configs([resource]).values():
             future.result(30)
@@ -227,7 +235,7 @@ class Kafka:
         return {key: entry.value for key, entry in future.result(30).items() if key in keys}
 
     def topics(self):
-        return {name for name in self.admin().list_topics(timeout=10).topics if not name.startswith("__")}
+        return {name for name in self.admin().list_topics(timeout=30).topics if not name.startswith("__")}
 
     def reader(self, *topics):
         return Reader(self.bootstrap, topics)
@@ -240,9 +248,9 @@ class Kafka:
     def read_all(self, *topics, timeout=30):
         """Everything that is in the topics now."""
         with self.reader(*topics) as reader:
-            known = reader.consumer.list_topics(timeout=10).topics
+            known = reader.consumer.list_topics(timeout=30).topics
             places = [confluent_kafka.TopicPartition(name, partition) for name in topics if name in known
                       for partition in known[name].partitions]
             total = sum(high - low for low, high in
-                        (reader.consumer.get_watermark_offsets(place, timeout=10) for place in places))
+                        (reader.consumer.get_watermark_offsets(place, timeout=30) for place in places))
             return list(reader.until(lambda records: len(records) >= total, timeout, f"{total} records"))
