@@ -241,7 +241,7 @@ def test_a_test_sees_every_step_of_a_request(close_server, ask):
     steps = []
     close_server.on_request = lambda call: steps.append((str(call), call.phase, call.status, len(close_server.own())))
     created(ask)
-    wait_until(lambda: len(steps) == 3, 5, "the request is answered")
+    wait_until(lambda: len(steps) == 3, 30, "the request is answered")
     assert steps == [("POST /webhook/", "arrived", None, 0), ("POST /webhook/", "applied", None, 1),
                      ("POST /webhook/", "answered", 201, 1)]
 

@@ -48,6 +48,7 @@ class DeliveryEngine:
         self.held = collections.defaultdict(list)  # by id: of subscriptions that were paused by the API
         self.generations = collections.Counter()  # by id
         self.backlog = collections.Counter()  # by id: queued and in flight
+        self.attempts = 0  # that are being made, also those for a queue that was cleared meanwhile
         self.numbers = itertools.count()
         self.stopped = False
         self.local = threading.local()
@@ -95,7 +96,7 @@ class DeliveryEngine:
             return sum(self.backlog.values()) + self.scheduled
 
     def wait_idle(self, timeout=60):
-        wait_until(lambda: self.pending == 0, timeout, lambda: f"all is delivered; {self.pending} are not: {self.statuses()}")
+        wait_until(lambda: self.pending == 0 and self.attempts == 0, timeout, lambda: f"all is delivered; {self.pending} are not: {self.statuses()}")
 
     def statuses(self):
         """How often each status came; None for no answer."""
@@ -131,6 +132,8 @@ class DeliveryEngine:
                 return
             if isinstance(item, Delivery):
                 self._attempt(item)
+                with self.condition:
+                    self.attempts -= 1
                 continue
             item()
             with self.condition:
@@ -141,6 +144,7 @@ class DeliveryEngine:
             while not self.stopped:
                 item = self._pop()
                 if item:
+                    self.attempts += isinstance(item, Delivery)
                     return item
                 self.condition.wait(max(0.0, self.due[0][0] - time.monotonic()) if self.due else None)
         return None
