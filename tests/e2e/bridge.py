@@ -1,4 +1,5 @@
 """Runs the real binary in a folder of its own and talks to it as Close and as operators do."""
+import contextlib
 import http.client
 import json
 import os
@@ -195,7 +196,9 @@ class Bridge:
         """Over a connection of its own."""
         connection = http.client.HTTPConnection(address or self.address, timeout=timeout)
         try:
-            connection.request(method, path, body=body, headers=headers or {})
+            connection.connect()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may be answered before all of it was sent
+                connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
             return Answer(response.status, response.getheaders(), response.read())
         finally:
@@ -205,8 +208,9 @@ class Bridge:
         """Sends bytes to the webhook listener; returns every byte that comes until it closes or falls silent."""
         host, port = self.address.rsplit(":", 1)
         with socket.create_connection((host, int(port)), timeout=timeout) as connection:
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it may be answered and closed before all of it was sent
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
             received = b""
             try:
                 while chunk := connection.recv(65536):

@@ -308,6 +308,7 @@ def test_a_malformed_event_is_kept_and_the_others_go_on(reader, kafka, close_ser
     assert away.wait(malformed=3, accepted=3)["read"] == 6
     away.ask("since=2h&until=30m")  # what is kept is kept once
     away.wait(malformed=0, accepted=0, duplicate=6)
+    away.bridge.wait_published("kafka", len(events))
     assert set(versions(kafka.read_all(topic))) == {event["id"] for event in events}
     letters = away.bridge.control("/control/dead-letters").json["dead_letters"]
     assert len(letters) == 3

@@ -121,7 +121,7 @@ def test_the_consumer_of_mqtt_runs(mosquitto, make_bridge, run_block):
     wait_until(lambda: "Received SUBSCRIBE from printer" in mosquitto.process.log(), 30, lambda: f"it subscribes: {program.log()}")
     event = bridge.event("activity.note", "created")
     assert bridge.post_signed(event).status == 200
-    wait_until(lambda: program.log(), 30, "it prints the event")
+    wait_until(lambda: program.log().endswith("\n"), 30, "it prints the event")
     assert program.log() == f"{event['date_updated']}Z activity.note created {event['object_id']}\n"
     program.kill()
     missed = bridge.event("lead", "updated")

@@ -109,7 +109,7 @@ def test_mosquitto_does_not_wait_for_a_kafka_that_is_stopped(own_kafka, mosquitt
     bridge.wait_up("kafka")
     kafka.pause()
     ids = post_all(bridge, 30)
-    assert [message.event_id for message in subscriber.wait(30, timeout=5)] == ids
+    assert [message.event_id for message in subscriber.wait(30)] == ids
     kafka.resume()
     with kafka.reader(topic) as reader:
         reader.until(lambda records: {record.event_id for record in records} == set(ids), 60)

@@ -26,7 +26,7 @@ def test_reloads_change_the_subscription_in_place_and_lose_nothing(kafka, bridge
         return close_server.maker.event(kind, action)
 
     def follows(pairs):
-        wait_until(lambda: mine.pairs == set(pairs), 20, lambda: f"{pairs}: {mine.json()}\n{bridge.log()[-3000:]}")
+        wait_until(lambda: mine.pairs == set(pairs), 30, lambda: f"{pairs}: {mine.json()}\n{bridge.log()[-3000:]}")
 
     def goes_on():
         count = len(close_server.accepted()) + 60
@@ -65,7 +65,9 @@ def test_accounts_come_and_go_with_a_reload(bridge, close_server, topic):
     mine = subscriber.wait_synced()
     other = {**subscriber.account, "name": "other", "webhook_url": HOOK.replace("main", "other")}
     assert bridge.reload(accounts=[subscriber.account, other]).status == 200
-    wait_until(lambda: close_server.own(other["webhook_url"]), 20, lambda: f"it subscribes: {bridge.log()[-3000:]}")
+    wait_until(lambda: bridge.metrics().value("sync_last_success_timestamp_seconds", account="other"), 30,
+               lambda: f"it subscribes, and knows its key: {bridge.log()[-3000:]}")
+    assert len(close_server.own(other["webhook_url"])) == 1
     event = close_server.emit(object_type="lead", action="created")
     close_server.delivery.wait_idle()
     assert close_server.delivery.statuses() == {200: 2}, event
