@@ -28,7 +28,7 @@ class Client:
         self.authorization = f"Bearer {token}" if token else (
             "Basic " + base64.b64encode(f"{key or server.api_key}:".encode()).decode())
 
-    def __call__(self, method, path, body=None, headers=None, timeout=5):
+    def __call__(self, method, path, body=None, headers=None, timeout=30):
         """(status, headers, JSON)"""
         url = urllib.parse.urlsplit(self.server.url)
         connection = (http.client.HTTPSConnection(url.hostname, url.port, timeout=timeout, context=self.tls) if self.tls else

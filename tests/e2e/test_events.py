@@ -1,4 +1,5 @@
 """Where is my event? GET /control/events answers for each publisher (DESIGN section 7)."""
+import threading
 import time
 
 from tests.e2e.openapi import check_against_openapi
@@ -145,12 +146,22 @@ def test_the_control_listener_answers_while_a_search_runs(kafka, bridge, topic):
     bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
     for _ in range(20):
         assert bridge.close.deliver(bridge.event()).status == 200
+    done = threading.Event()
+
+    def search():
+        while not done.is_set():
+            events(bridge, "?id=ev_none")
+    searching = threading.Thread(target=search)
+    searching.start()
+    took = []
     started = time.monotonic()
-    while time.monotonic() - started < 1:
-        events(bridge, "?id=ev_none")
+    while time.monotonic() - started < 1 or len(took) < 20:
         asked = time.monotonic()
         assert bridge.control("/healthz").status == 200
-        assert time.monotonic() - asked < 0.5
+        took.append(time.monotonic() - asked)
+    done.set()
+    searching.join()
+    assert sorted(took)[len(took) // 2] < 0.5, "a machine that is busy for a moment delays a few"
 
 
 def test_without_a_journal_there_are_none(kafka, make_bridge, topic):

@@ -176,7 +176,7 @@ class TlsServer:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
-            connection.settimeout(2)
+            connection.settimeout(10)
             try:
                 with self.context.wrap_socket(connection, server_side=True) as wrapped:
                     self.said += wrapped.recv(100)

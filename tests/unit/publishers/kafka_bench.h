@@ -42,6 +42,7 @@ int bench_tear_down(void **state);
 /* The publisher's clock, until it is set up again: moved forward, and stopped. */
 extern _Atomic int64_t bench_jumped_us;
 void bench_stop_clock(void);
+void bench_let_clock_run(void);
 
 /* Of librdkafka, before bench_start(); both borrowed. */
 void bench_set_property(struct bench *bench, char *name, char *value);
