@@ -2,6 +2,7 @@
 
 The environment variable KAFKA_PROFILE names a profile of kafka/pom.xml: kafka-3.9 runs the line before 4.
 """
+import fcntl
 import hashlib
 import itertools
 import os
@@ -26,15 +27,21 @@ def class_path(profile=PROFILE):
     """The broker's jars, fetched once; asked for again when the pom changes or a jar is gone."""
     state = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     cached = ROOT / "build" / f"{profile or 'kafka'}-{state}.classpath"
-    if not cached.exists() or not all(os.path.exists(jar) for jar in cached.read_text().split(":")):
-        cached.parent.mkdir(exist_ok=True)
-        fresh = cached.with_suffix(f".{os.getpid()}")
-        command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:build-classpath", f"-Dmdep.outputFile={fresh}"]
-        done = subprocess.run(command + ([f"-P{profile}"] if profile else []), capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(f"mvn cannot fetch Kafka:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
-        fresh.rename(cached)
+    cached.parent.mkdir(exist_ok=True)
+    with open(cached.with_suffix(".lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several fetch it at first, and Maven's folder is not made for that
+        if not cached.exists() or not all(os.path.exists(jar) for jar in cached.read_text().split(":")):
+            _fetch(profile, cached)
     return cached.read_text()
+
+
+def _fetch(profile, cached):
+    fresh = cached.with_suffix(f".{os.getpid()}")
+    command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:build-classpath", f"-Dmdep.outputFile={fresh}"]
+    done = subprocess.run(command + ([f"-P{profile}"] if profile else []), capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"mvn cannot fetch Kafka:\n{done.stdout[-2000:]}{done.stderr[-1000:]}")
+    fresh.rename(cached)
 
 
 class Record:
