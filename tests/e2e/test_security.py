@@ -226,7 +226,8 @@ def test_a_broker_whose_certificate_is_wrong_hears_nothing(make_bridge, make_tls
                                  "mqtt": {"url": f"mqtts://127.0.0.1:{mqtt.port}", "ca": str(authority.certificate)}},
                      topic_map=[{"object_type": "*", "kafka": {"topic": "t"}, "mqtt": {"topic": "t", "qos": 1}}])
         for server in (kafka, mqtt):
-            wait_until(lambda server=server: server.said or (what != "good" and server.attempts >= 2), 30, f"{what}: the bridge connects")
+            wait_until(lambda server=server: server.said or (what != "good" and server.attempts >= 2), 30,
+                       f"{what}: the bridge connects")
             assert bool(server.said) == (what == "good"), (what, server.said)
         assert bridge.terminate() == 0
 

@@ -96,7 +96,8 @@ class DeliveryEngine:
             return sum(self.backlog.values()) + self.scheduled
 
     def wait_idle(self, timeout=60):
-        wait_until(lambda: self.pending == 0 and self.attempts == 0, timeout, lambda: f"all is delivered; {self.pending} are not: {self.statuses()}")
+        wait_until(lambda: self.pending == 0 and self.attempts == 0, timeout,
+                   lambda: f"all is delivered; {self.pending} are not: {self.statuses()}")
 
     def statuses(self):
         """How often each status came; None for no answer."""
