@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -58,14 +59,27 @@ const char *cli_config_path(const char *option)
     return from_environment && *from_environment ? from_environment : "close-bridge.yaml";
 }
 
+/* Why there is nothing to read at `path`, or NULL. A pipe is as good as a file. */
+static const char *trouble_at(const char *path)
+{
+    struct stat found;
+
+    if (access(path, R_OK) != 0 || stat(path, &found) != 0)
+        return strerror(errno);
+    if (S_ISDIR(found.st_mode))
+        return "it is a directory";
+    return S_ISSOCK(found.st_mode) ? "it is a socket" : NULL;
+}
+
 struct config *cli_load_config(const char *path, int *out_exit_code)
 {
+    const char *trouble = trouble_at(path);
     struct buf messages = {0};
     struct config *config;
 
-    if (access(path, R_OK) != 0) {
+    if (trouble) {
         fprintf(stderr, "%s: cannot read the configuration: %s; name another file with -c\n", path,
-                strerror(errno));
+                trouble);
         *out_exit_code = EX_NOINPUT;
         return NULL;
     }

@@ -9,7 +9,10 @@
 #include "bridge/config/config_report.h"
 #include "bridge/config/config_values.h"
 
-enum { MQTT_ACK_TIMEOUT_MS = 30000 };
+enum {
+    MQTT_ACK_TIMEOUT_MS = 30000,
+    CLOSE_RETRY_MS = 60 * 1000, /* when Close repeats a delivery for the first time */
+};
 
 static const struct config_node *item(struct config_loader *loader, const char *list, size_t index)
 {
@@ -99,29 +102,56 @@ static void check_replay_windows(struct config_loader *loader)
 }
 
 /* What a run reads twice has to be known as such. */
+static bool check_catch_up_span(struct config_loader *loader, const struct config_node *node,
+                                const struct config_catch_up *catch_up)
+{
+    int64_t dedupe_window_ms = loader->config->journal.dedupe_window_ms;
+    int64_t span_ms = catch_up->interval_ms + catch_up->overlap_ms + catch_up->settle_ms;
+    char shown[CONFIG_SHOWN_SIZE];
+
+    config_value_show_duration(dedupe_window_ms, shown);
+    if (span_ms >= dedupe_window_ms)
+        config_report_mistake(loader->report, node, "catch_up",
+                              "interval, overlap and settle together must be below "
+                              "journal.dedupe_window (%s), else events would be published "
+                              "twice",
+                              shown);
+    else if (span_ms > catch_up->max_age_ms)
+        config_report_mistake(loader->report, node, "catch_up",
+                              "max_age must not be below interval, overlap and settle "
+                              "together, else events would be left out");
+    return span_ms < dedupe_window_ms && span_ms <= catch_up->max_age_ms;
+}
+
+static void warn_of_short_interval(struct config_loader *loader, const struct config_node *node,
+                                   const struct config_catch_up *catch_up)
+{
+    char interval[CONFIG_SHOWN_SIZE];
+    char overlap[CONFIG_SHOWN_SIZE];
+
+    if (catch_up->interval_ms >= CLOSE_RETRY_MS)
+        return;
+    config_value_show_duration(catch_up->interval_ms, interval);
+    config_value_show_duration(catch_up->overlap_ms, overlap);
+    config_report_warning(loader->report, node, "catch_up.interval",
+                          "%s is short: every run reads the last %s again and counts against "
+                          "Close's rate limit; 1m is enough, for by then Close itself "
+                          "repeats what failed",
+                          interval, overlap);
+}
+
 static void check_catch_up(struct config_loader *loader)
 {
     const struct config *config = loader->config;
-    char shown[CONFIG_SHOWN_SIZE];
 
     for (size_t i = 0; i < config->account_count; i++) {
         const struct config_account *account = &config->accounts[i];
-        const struct config_catch_up *catch_up = &account->catch_up;
-        int64_t span_ms = catch_up->interval_ms + catch_up->overlap_ms + catch_up->settle_ms;
+        const struct config_node *node = item(loader, "accounts", i);
 
-        if (catch_up->interval_ms == 0 || (!account->api_key && !account->oauth_token))
+        if (account->catch_up.interval_ms == 0 || (!account->api_key && !account->oauth_token))
             continue;
-        config_value_show_duration(config->journal.dedupe_window_ms, shown);
-        if (span_ms >= config->journal.dedupe_window_ms)
-            config_report_mistake(loader->report, item(loader, "accounts", i), "catch_up",
-                                  "interval, overlap and settle together must be below "
-                                  "journal.dedupe_window (%s), else events would be published "
-                                  "twice",
-                                  shown);
-        else if (span_ms > catch_up->max_age_ms)
-            config_report_mistake(loader->report, item(loader, "accounts", i), "catch_up",
-                                  "max_age must not be below interval, overlap and settle "
-                                  "together, else events would be left out");
+        if (check_catch_up_span(loader, node, &account->catch_up))
+            warn_of_short_interval(loader, node, &account->catch_up);
     }
 }
 

@@ -29,6 +29,7 @@ struct filter {
 struct replacement {
     h2o_ostream_t super;
     h2o_iovec_t body;
+    char bytes[200]; /* of the body */
 };
 
 /*
@@ -289,16 +290,18 @@ struct refusal {
     int status;
     const char *code;
     const char *message;
+    const char *why; /* unless more is known */
 };
 
 static const struct refusal refuse_framing = {
-    400, "bad_request", "The framing of the request can be read in more than one way."};
-static const struct refusal refuse_head = {431, "headers_too_large",
-                                           "The headers of the request are too large."};
+    400, "bad_request", "The framing of the request can be read in more than one way.",
+    "unreadable_body"};
+static const struct refusal refuse_head = {
+    431, "headers_too_large", "The headers of the request are too large.", "headers_too_large"};
 static const struct refusal refuse_body = {413, "body_too_large",
-                                           "The body of the request is too large."};
-static const struct refusal refuse_expectation = {417, "expectation_failed",
-                                                  "Only 100-continue can be expected."};
+                                           "The body of the request is too large.", "too_large"};
+static const struct refusal refuse_expectation = {
+    417, "expectation_failed", "Only 100-continue can be expected.", "expectation"};
 
 static void tell(struct http_server *server, const struct http_request *request, int status,
                  const char *why)
@@ -371,11 +374,11 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     http_connection_enter(request.connection, HTTP_PENDING);
     verdict = check_framing(&request);
     if (verdict == FRAMING_TOO_LARGE)
-        refuse(server, &request, &refuse_head, framing_verdict_name(verdict));
+        refuse(server, &request, &refuse_head, refuse_head.why);
     else if (verdict != FRAMING_OK)
         refuse(server, &request, &refuse_framing, framing_verdict_name(verdict));
     else if (req->entity.len > request.connection->loop->max_body)
-        refuse(server, &request, &refuse_body, "too_large");
+        refuse(server, &request, &refuse_body, refuse_body.why);
     else if (request.is_chunked && http_connection_is_flooding(request.connection))
         refuse(server, &request, &refuse_body, "too_large_chunked");
     else
@@ -393,36 +396,37 @@ static void send_replacement(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *b
     h2o_ostream_send_next(self, req, &((struct replacement *)self)->body, 1, state);
 }
 
+static h2o_ostream_t **replace_body(h2o_req_t *req, h2o_ostream_t **slot,
+                                    const struct refusal *refusal)
+{
+    struct replacement *replacement =
+        (struct replacement *)h2o_add_ostream(req, sizeof(*replacement), slot);
+    char *bytes = replacement->bytes;
+    int size = error_body(bytes, sizeof(replacement->bytes), refusal->code, refusal->message);
+
+    replacement->super.do_send = send_replacement;
+    replacement->body = h2o_iovec_init(bytes, (size_t)size);
+    req->res.content_length = replacement->body.len;
+    h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE,
+                   H2O_STRLIT("application/json"), 1);
+    return &replacement->super.next;
+}
+
 /* Gives h2o's own refusals (400, 413, 417) the form of ours. They always close the connection. What
  * h2o cannot read as a request at all, or has more than 100 headers, it answers past every filter:
  * 400 with "Bad Request" as plain text. */
 static void on_answer(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **slot)
 {
-    struct http_server *server = ((struct filter *)filter)->server;
     struct http_request request = {0};
-    const struct refusal *refusal;
-    struct replacement *replacement;
-    int size;
+    const struct refusal *refusal = req->res.status == 413   ? &refuse_body
+                                    : req->res.status == 417 ? &refuse_expectation
+                                                             : &refuse_framing;
 
     describe(&request, req);
     if (!request.connection->answer_is_ours) {
         http_connection_enter(request.connection, HTTP_WRITING);
-        refusal = req->res.status == 413   ? &refuse_body
-                  : req->res.status == 417 ? &refuse_expectation
-                                           : &refuse_framing;
-        tell(server, &request, refusal->status,
-             refusal == &refuse_body      ? "too_large"
-             : refusal == &refuse_framing ? "unreadable_body"
-                                          : "expectation");
-        replacement = (struct replacement *)h2o_add_ostream(req, sizeof(*replacement), slot);
-        replacement->super.do_send = send_replacement;
-        replacement->body.base = h2o_mem_alloc_pool(&req->pool, 200);
-        size = error_body(replacement->body.base, 200, refusal->code, refusal->message);
-        replacement->body.len = (size_t)size;
-        req->res.content_length = replacement->body.len;
-        h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE,
-                       H2O_STRLIT("application/json"), 1);
-        slot = &replacement->super.next;
+        tell(((struct filter *)filter)->server, &request, refusal->status, refusal->why);
+        slot = replace_body(req, slot, refusal);
     }
     h2o_setup_next_ostream(req, slot);
 }

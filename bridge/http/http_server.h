@@ -7,7 +7,8 @@
  * that is set (TRAPS H9).
  *
  * What the server answers itself, in JSON: 400 framing, 413 body, 431 head, 417 expectation; and in
- * plain text 400 for what is not HTTP at all. All of these close the connection.
+ * plain text 400 for what is not HTTP at all or has more than 100 headers. All of these close the
+ * connection.
  *
  * Threads: handlers, ticks and the functions on requests run on the loop's thread, of which
  * `thread` is the number; http_resume() may be called from any. The rest is for the owner.

@@ -294,6 +294,21 @@ def test_expired_cursors_rate_limits_and_broken_pages_are_waited_out(reader, kaf
     assert close_server.api_key not in log
 
 
+@pytest.mark.parametrize("headers", [{"retry-after": "3600"}, {"ratelimit": "limit=160; remaining=0; reset=3600"}])
+def test_a_pause_that_close_asks_for_outlasts_a_reload(reader, close_server, make_close_server, topic, headers):
+    away = reader(NEVER)
+    willing = make_close_server()
+    other = {**away.account, "name": "other", "api_key": willing.api_key, "api_url": willing.url}
+    close_server.fail_next(429, where=("GET", "/event/"), headers=headers)
+    away.start(accounts=[away.account, other])
+    away.ask("since=1h&account=main")
+    wait_until(lambda: "event=catch_up.rate_limited account=main" in away.bridge.log(), 30, "Close asks for a pause")
+    assert away.bridge.reload(topic_map=[{"object_type": "lead", "kafka": {"topic": topic}}]).json["result"] == "reloaded"
+    away.ask("since=1h&account=other")
+    wait_until(lambda: away.show("other")["finished"], 30, "the other account, whose turn comes later, is read")
+    assert [call.status for call in close_server.calls if call.path == "/event/"] == [429]
+
+
 def test_a_malformed_event_is_kept_and_the_others_go_on(reader, kafka, close_server, topic):
     events = [past(close_server, HOUR + number) for number in range(3)]
     away = reader(NEVER).start()

@@ -1,5 +1,7 @@
 """The command line and its exit codes (sysexits): DESIGN section 7."""
 import json
+import socket
+import subprocess
 
 import pytest
 
@@ -99,11 +101,22 @@ def test_check_names_every_mistake_with_its_line(bridge):
     assert bridge.run("serve", "-c", bridge.config_path).returncode == CONFIG
 
 
-def test_a_file_that_is_not_there(bridge):
-    for command in ("check", "serve", "send"):
-        done = bridge.run(command, "-c", "not-there.yaml")
-        assert done.returncode == NOINPUT
-        assert "not-there.yaml" in done.stderr
+@pytest.mark.parametrize("command", ["check", "serve", "send"])
+def test_a_configuration_that_is_not_there_or_no_file_is_named_and_what_to_do(bridge, command, monkeypatch):
+    monkeypatch.chdir(bridge.folder)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        for path, what in (("not-there.yaml", "No such file or directory"), (".", "it is a directory"), ("socket", "it is a socket")):
+            done = bridge.run(command, "-c", path)
+            assert (done.returncode, done.stderr) == (
+                NOINPUT, f"{path}: cannot read the configuration: {what}; name another file with -c\n")
+
+
+def test_a_configuration_may_come_through_a_pipe(bridge, settings):
+    bridge.configure(**settings)
+    done = subprocess.run([bridge.binary, "check", "-c", "/dev/stdin"], input=bridge.config_path.read_text(), text=True,
+                          capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_check_and_serve_name_a_certificate_that_cannot_be_used(bridge, settings):

@@ -1,4 +1,5 @@
 """One broker's trouble is not another's, and one topic's is not another's (DESIGN sections 1 and 6)."""
+import re
 import threading
 import time
 
@@ -30,6 +31,12 @@ def test_events_wait_for_a_kafka_that_is_down_at_the_start(own_kafka, make_bridg
     kafka.start()
     assert [record.event_id for record in kafka.read(topic, count=50)] == ids
     bridge.wait_up("kafka")
+
+
+def test_the_log_names_the_broker_that_answered(kafka, bridge, topic):
+    bridge.start(topic_map=[{"object_type": "*", "kafka": {"topic": topic}}])
+    [up] = wait_until(lambda: re.findall(r"event=publisher\.up .*", bridge.log()), 30, "Kafka is up")
+    assert up == f"event=publisher.up publisher=kafka broker={kafka.bootstrap}/1", "its address and its id"
 
 
 def test_events_wait_for_a_mosquitto_that_is_down_at_the_start(kafka, mosquitto, make_bridge, topic):

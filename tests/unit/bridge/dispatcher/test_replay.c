@@ -43,6 +43,7 @@ static struct {
     struct fake_publisher *publisher;
     struct replay *replay;
     uint64_t settled;
+    bool is_stopped_in_the_turn; /* somebody stops the replay while it runs for the first time */
 } bench;
 
 /* ---- the publisher ---- */
@@ -103,6 +104,9 @@ static void settle(size_t count, enum settled_as as, const char *reason)
 static uint64_t settled_up_to(void *context, enum publisher_index publisher)
 {
     (void)context;
+    if (bench.is_stopped_in_the_turn)
+        assert_true(replay_stop(bench.replay));
+    bench.is_stopped_in_the_turn = false;
     return publisher == PUBLISHER_KAFKA ? bench.settled : 0;
 }
 
@@ -521,6 +525,24 @@ static void a_stop_sends_nothing_more_and_lets_go_of_what_comes_back(void **stat
     close_bench();
 }
 
+static void a_stop_that_finds_it_over_does_not_stop_the_next_one(void **state)
+{
+    struct replay_request request = all_of(50);
+
+    open_bench(state, "leads");
+    post_leads(1, 50);
+    bench.settled = 0; /* nothing is to be sent: it is over in the turn in which it begins */
+    bench.is_stopped_in_the_turn = true;
+    start(&request);
+    replay_run(bench.replay);
+    assert_int_equal(shown().state, REPLAY_STOPPED);
+    bench.settled = UINT64_MAX;
+    start(&request);
+    finish();
+    assert_int_equal(counts().delivered, 50);
+    close_bench();
+}
+
 static void a_publisher_that_is_taken_out_stops_it(void **state)
 {
     struct replay_request request = all_of(1000);
@@ -565,6 +587,7 @@ int main(void)
         TEST(a_dry_run_counts_and_sends_nothing),
         TEST(after_a_lost_connection_it_goes_on_in_order),
         TEST(a_stop_sends_nothing_more_and_lets_go_of_what_comes_back),
+        TEST(a_stop_that_finds_it_over_does_not_stop_the_next_one),
         TEST(a_publisher_that_is_taken_out_stops_it),
         TEST(it_ends_with_the_dispatcher),
     };

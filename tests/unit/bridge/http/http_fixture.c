@@ -74,7 +74,7 @@ static void refused(void *context, unsigned thread, const struct http_request *r
     (void)thread;
     (void)request;
     (void)status;
-    (void)why;
+    atomic_store(&fixture.why, why);
     atomic_fetch_add(&fixture.refused, 1);
 }
 

@@ -24,6 +24,7 @@ struct fixture {
     atomic_int handled;
     atomic_int smuggled;
     atomic_int refused;
+    const char *_Atomic why; /* the last one was */
     atomic_int resumed;
     atomic_int answered_late;
     atomic_size_t late_body;               /* size of the body when the last one was resumed */

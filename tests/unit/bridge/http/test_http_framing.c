@@ -215,20 +215,22 @@ static void bodies_are_limited_to_the_byte(void **state)
     fixture_stop();
 }
 
-static void what_h2o_refuses_is_answered_in_json(void **state)
+static void what_h2o_refuses_is_answered_in_json_and_told_with_its_reason(void **state)
 {
     static const struct {
         const char *request;
         int status;
         const char *code;
+        const char *why;
     } cases[] = {
         {"POST / HTTP/1.1\r\n" HOST "Content-Length: 999999999\r\n\r\n", 413,
-         "{\"error\":\"body_too_large\""},
+         "{\"error\":\"body_too_large\"", "too_large"},
         {"POST / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nExpect: magic\r\n\r\n", 417,
-         "{\"error\":\"expectation_failed\""},
+         "{\"error\":\"expectation_failed\"", "expectation"},
         {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400,
-         "{\"error\":\"bad_request\""},
-        {"POST / HTTP/1.1\r\n" HOST "Content-Length: x\r\n\r\n", 400, "{\"error\":\"bad_request\""},
+         "{\"error\":\"bad_request\"", "unreadable_body"},
+        {"POST / HTTP/1.1\r\n" HOST "Content-Length: x\r\n\r\n", 400, "{\"error\":\"bad_request\"",
+         "unreadable_body"},
     };
     struct http_server_options options = fixture_defaults();
     uint16_t port = fixture_start(&options);
@@ -241,6 +243,7 @@ static void what_h2o_refuses_is_answered_in_json(void **state)
         probe_ask(fd, cases[i].request, &answer);
         assert_int_equal(answer.status, cases[i].status);
         assert_int_equal(strncmp(answer.body, cases[i].code, strlen(cases[i].code)), 0);
+        assert_string_equal(atomic_load(&fixture.why), cases[i].why);
         assert_non_null(strstr(answer.head, "\r\ncontent-type: application/json\r\n"));
         assert_true(answer.closes);
         assert_true(probe_is_closed(fd));
@@ -367,7 +370,7 @@ int main(void)
         cmocka_unit_test(ambiguous_framing_never_gets_a_second_answer),
         cmocka_unit_test(nothing_follows_a_chunked_request),
         cmocka_unit_test(bodies_are_limited_to_the_byte),
-        cmocka_unit_test(what_h2o_refuses_is_answered_in_json),
+        cmocka_unit_test(what_h2o_refuses_is_answered_in_json_and_told_with_its_reason),
         cmocka_unit_test(expecting_100_continue_works),
         cmocka_unit_test(large_heads_are_refused),
         cmocka_unit_test(no_way_leads_to_http2),
