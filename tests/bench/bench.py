@@ -72,8 +72,8 @@ class Bench:
     def __init__(self, folder, seconds):
         self.folder = pathlib.Path(folder)
         self.seconds = seconds
-        self.warm_up = max(1.0, seconds / 2)
-        self.turns, self.turns_to_calm = (3, 20) if seconds >= 4 else (1, 2)
+        self.warm_up = seconds / 2
+        self.turns, self.turns_to_calm = (3, 20) if seconds >= 4 else (1, 1)
         self.files = {}
         self.running = []  # Process
         self.count = 0

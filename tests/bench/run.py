@@ -20,7 +20,7 @@ def options():
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="groups of rows:\n" + "".join(f"  {name:<12} {group.__doc__}\n" for name, group in rows.GROUPS.items()))
-    parser.add_argument("--quick", action="store_true", help="two and a half minutes: short measurements, a small backlog")
+    parser.add_argument("--quick", action="store_true", help="two minutes: short measurements, a small backlog")
     parser.add_argument("--only", metavar="GROUP", action="append", choices=rows.GROUPS, help="only this group; can be repeated")
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="writes the figures there as JSON")
     parser.add_argument("--markdown", metavar="FILE", type=pathlib.Path,
